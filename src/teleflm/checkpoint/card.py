@@ -1,0 +1,146 @@
+"""The model card of an export: what the model is, how it came to be, how to load it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from teleflm.checkpoint.source import ModelSource
+from teleflm.config.huggingface import ExportKind
+from teleflm.config.model import ModelConfig
+from teleflm.model.axes import parameter_count
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Measurements for the card.
+
+    Attributes:
+        bpb: bits per byte by domain of held-out text.
+        certificates: one for each growth, oldest first, with the keys of `teleflm verify --json`:
+            `function.max_relative_logit_error`, `function.dtype`, `trajectory.steps`,
+            `trajectory.max_relative_loss_difference` and `exact`.
+    """
+
+    bpb: Mapping[str, float] = field(default_factory=dict)
+    certificates: Sequence[Mapping[str, Any]] = ()
+
+
+def model_card(source: ModelSource, kind: ExportKind, dtype: str, facts: CardFacts) -> str:
+    """README.md of an export, with the front matter that model hubs read."""
+    sections = [
+        _front_matter(),
+        _heading(source),
+        _shape(source.model),
+        _lineage(source),
+        _certificates(facts),
+        _bpb(facts),
+        _loading(source, kind, dtype),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _front_matter() -> str:
+    return "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- teleflm\n---\n"
+
+
+def _heading(source: ModelSource) -> str:
+    grown = sum(event.operator == "mask" for event in source.lineage)
+    times = {0: "", 1: ", grown once", 2: ", grown twice"}.get(grown, f", grown {grown} times")
+    lines = [
+        f"# {source.name}",
+        "",
+        f"A Tele-FLM language model with {parameter_count(source.model):,} parameters{times}. "
+        "Made with teleflm.",
+    ]
+    if source.tokens:
+        lines += ["", f"Trained on {source.tokens:,} tokens, {source.step:,} steps in all."]
+    if source.ramp < 1:
+        lines += [
+            "",
+            f"Exported while its last growth was under way, {source.ramp:.0%} through: the masks "
+            "are folded into the weights, so this is an ordinary model and the one that was in "
+            "training at that step.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _shape(model: ModelConfig) -> str:
+    fields = ["| field | value |", "|---|---|"]
+    fields += [f"| {key} | {value} |" for key, value in model.model_dump().items()]
+    return "## Shape\n\n" + "\n".join(fields) + "\n"
+
+
+def _lineage(source: ModelSource) -> str:
+    if not source.lineage:
+        return ""
+    rows = [
+        "| | layers | hidden | heads | FFN | parameters | from step | from token |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = {"init": "new weights", "continue": "trained on", "mask": "grown by masks"}
+    for event in source.lineage:
+        name = names[event.operator]
+        if event.ramp:
+            name += f", open after {event.ramp:,} steps"
+        to = event.to
+        rows.append(
+            f"| {name} | {to.num_hidden_layers} | {to.hidden_size:,} | {to.num_attention_heads} "
+            f"| {to.intermediate_size:,} | {parameter_count(to):,} | {event.step:,} "
+            f"| {event.tokens:,} |"
+        )
+    return "## Lineage\n\n" + "\n".join(rows) + "\n"
+
+
+def _certificates(facts: CardFacts) -> str:
+    if not facts.certificates:
+        return ""
+    lines = [
+        f"{number}. Logits before and after differ by at most "
+        f"{proof['function']['max_relative_logit_error']:.1e} (relative, "
+        f"{proof['function']['dtype']}); over {proof['trajectory']['steps']} training steps the "
+        "losses of the grown model and its parent differ by at most "
+        f"{proof['trajectory']['max_relative_loss_difference']:.1e} (relative). "
+        f"{'Exact.' if proof['exact'] else 'Not exact.'}"
+        for number, proof in enumerate(facts.certificates, start=1)
+    ]
+    return "## Growth certificates\n\n" + "\n".join(lines) + "\n"
+
+
+def _bpb(facts: CardFacts) -> str:
+    if not facts.bpb:
+        return ""
+    rows = ["| domain | bits per byte |", "|---|---|"]
+    rows += [f"| {domain} | {value:.4f} |" for domain, value in facts.bpb.items()]
+    return "## Evaluation on held-out text\n\n" + "\n".join(rows) + "\n"
+
+
+_FORMATS: dict[ExportKind, str] = {
+    "granite": "Granite's architecture computes the same function with the same weights: they are "
+    "as trained, and the multipliers stand in the config. No custom code is needed.",
+    "llama": "The multipliers are folded into the embedding and the head, so it is a plain Llama. "
+    "No custom code is needed.",
+    "teleflm": "The layout of the released Tele-FLM models, with the code that loads it: read "
+    "`modeling_teleflm.py` before you trust it.",
+}
+
+
+def _loading(source: ModelSource, kind: ExportKind, dtype: str) -> str:
+    return f"## Use\n\n{_FORMATS[kind]} Weights are in {dtype}.\n\n" + "\n".join(
+        ["```python", *_snippet(source, kind), "```", ""]
+    )
+
+
+def _snippet(source: ModelSource, kind: ExportKind) -> Iterator[str]:
+    trust = ", trust_remote_code=True" if kind == "teleflm" else ""
+    if source.tokenizer is None:
+        yield "from transformers import AutoModelForCausalLM"
+        yield ""
+        yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
+        return
+    yield "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    yield ""
+    yield f'tokenizer = AutoTokenizer.from_pretrained("PATH"{trust})'
+    yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
+    yield 'inputs = tokenizer("In the beginning", return_tensors="pt")'
+    yield "output = model.generate(**inputs, max_new_tokens=50)"
+    yield "print(tokenizer.decode(output[0]))"

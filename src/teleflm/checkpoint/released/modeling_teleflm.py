@@ -1,0 +1,256 @@
+"""Tele-FLM (arXiv 2404.16645) for transformers, from 4.48 on; needs torch and transformers alone.
+
+logits = lm_head(norm(h)) · output_mult / mup_scale_factor, h from embedding · input_mult.
+
+Shapes: B sequences, S new positions, T positions with the cached ones, D hidden, H query heads,
+G key-value heads, d head_dim, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from .configuration_teleflm import TeleFLMConfig
+
+
+def rope_tables(config: TeleFLMConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin (B, 1, S, d) in float32 of positions (B, S).
+
+    Formed at each call: a non-persistent buffer would be lost where transformers builds the model
+    on the meta device.
+    """
+    # On the CPU, so that the frequencies are the same numbers on every device.
+    exponent = torch.arange(0, config.head_dim, 2, device="cpu").float() / config.head_dim
+    frequency = (1.0 / config.rope_theta**exponent).to(positions.device)
+    angle = positions[:, None, :, None].float() * frequency
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x (B, heads, S, d), rotate-half form."""
+    first, second = x.chunk(2, dim=-1)
+    rotated = torch.cat((-second, first), dim=-1)
+    return x * cos.to(x.dtype) + rotated * sin.to(x.dtype)
+
+
+def visible_positions(padding: Tensor | None, start: int, x: Tensor) -> Tensor | None:
+    """Which keys each new position may see, (B or 1, 1, S, T); None for the plain causal mask.
+
+    Args:
+        padding: (B, T) with 0 at padding, or None.
+        start: number of cached positions.
+        x: the new positions' embeddings (B, S, D).
+    """
+    new, total = x.shape[1], start + x.shape[1]
+    if padding is not None and bool(padding.all()):
+        padding = None
+    if padding is None and (start == 0 or new == 1):
+        return None
+    key = torch.arange(total, device=x.device)
+    query = key[start:, None]
+    allowed = (key <= query)[None, None]
+    if padding is not None:
+        allowed = allowed & padding[:, None, None, :total].bool()
+    # A padding position sees itself: a softmax over nothing would be NaN.
+    return allowed | (key == query)
+
+
+class TeleFLMRMSNorm(nn.Module):
+    def __init__(self, config: TeleFLMConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.hidden_size))
+        self.eps = config.rms_norm_eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+class TeleFLMAttention(nn.Module):
+    def __init__(self, config: TeleFLMConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.queries_per_group = config.num_attention_heads // config.num_key_value_heads
+        query_width = config.num_attention_heads * config.head_dim
+        group_width = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, group_width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, group_width, bias=False)
+        self.o_proj = nn.Linear(query_width, config.hidden_size, bias=False)
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Any
+    ) -> Tensor:
+        shape = (*x.shape[:2], -1, self.head_dim)
+        q = apply_rope(self.q_proj(x).view(shape).transpose(1, 2), *rope)
+        k = apply_rope(self.k_proj(x).view(shape).transpose(1, 2), *rope)
+        v = self.v_proj(x).view(shape).transpose(1, 2)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer)
+        if self.queries_per_group > 1:
+            k = k.repeat_interleave(self.queries_per_group, dim=1)
+            v = v.repeat_interleave(self.queries_per_group, dim=1)
+        is_causal = mask is None and q.shape[2] > 1
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        return self.o_proj(y.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+class TeleFLMMLP(nn.Module):
+    def __init__(self, config: TeleFLMConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class TeleFLMDecoderLayer(nn.Module):
+    def __init__(self, config: TeleFLMConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = TeleFLMRMSNorm(config)
+        self.self_attn = TeleFLMAttention(config, layer)
+        self.post_attention_layernorm = TeleFLMRMSNorm(config)
+        self.mlp = TeleFLMMLP(config)
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Any
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class TeleFLMPreTrainedModel(PreTrainedModel):
+    config: TeleFLMConfig
+    config_class = TeleFLMConfig
+    base_model_prefix = "model"
+    _no_split_modules = ["TeleFLMDecoderLayer"]  # noqa: RUF012 (the base class has it so)
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_cache_class = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        elif isinstance(module, TeleFLMRMSNorm):
+            nn.init.ones_(module.weight)
+
+
+class TeleFLMModel(TeleFLMPreTrainedModel):
+    """The decoder without its head."""
+
+    def __init__(self, config: TeleFLMConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            TeleFLMDecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.norm = TeleFLMRMSNorm(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embed_tokens = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states (B, S, D) of token ids (B, S) or of their embeddings."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give input_ids or inputs_embeds, and not both")
+        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.config.use_mup:
+            x = x * self.config.input_mult
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache()
+        start = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if position_ids is None:
+            position_ids = torch.arange(start, start + x.shape[1], device=x.device)[None]
+        rope = rope_tables(self.config, position_ids)
+        mask = visible_positions(attention_mask, start, x)
+        states: list[Tensor] = []
+        for layer in self.layers:
+            if output_hidden_states:
+                states.append(x)
+            x = layer(x, rope, mask, past_key_values)
+        x = self.norm(x)
+        return BaseModelOutputWithPast(
+            last_hidden_state=x,
+            past_key_values=past_key_values,
+            hidden_states=(*states, x) if output_hidden_states else None,
+        )
+
+
+class TeleFLMForCausalLM(TeleFLMPreTrainedModel, GenerationMixin):
+    """The language model."""
+
+    def __init__(self, config: TeleFLMConfig) -> None:
+        super().__init__(config)
+        self.model = TeleFLMModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        self.lm_head = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, S, V), of the last `logits_to_keep` positions where it is not 0."""
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_hidden_states=output_hidden_states,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, keep])
+        if self.config.use_mup:
+            logits = logits * (self.config.output_mult / self.config.mup_scale_factor)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+        )

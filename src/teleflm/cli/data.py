@@ -1,0 +1,135 @@
+"""teleflm data: prepare, inspect."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from teleflm.data.store import TokenStore
+
+app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
+
+WIDTH = 80
+
+
+@app.command()
+def prepare(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help=".txt, .jsonl, .jsonl.zst, .parquet files, or folders of them."),
+    ],
+    tokenizer: Annotated[Path, typer.Option(help="Folder that holds tokenizer.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for the token store.")],
+    held_out: Annotated[
+        float, typer.Option(help="Share of each domain's bytes kept apart for evaluation.")
+    ] = 0.02,
+    force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
+) -> None:
+    """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
+
+    A record's domain is its metadata.domain, else the file's name up to the first dot.
+
+    Example: teleflm data prepare --tokenizer tokenizer --out store corpus/
+    """
+    from teleflm.cli.byte_progress import byte_progress
+    from teleflm.data.sources import corpus_bytes
+    from teleflm.data.store import prepare as prepare_store
+
+    with byte_progress("preparing", corpus_bytes(paths)) as progress:
+        store = prepare_store(
+            paths, tokenizer, out, held_out=held_out, force=force, progress=progress
+        )
+    counts = store.domains.values()
+    typer.echo(
+        f"{out}: {len(counts)} domains, {sum(c.tokens for c in counts):,} tokens and "
+        f"{sum(c.held_out_tokens for c in counts):,} held out"
+    )
+
+
+@app.command()
+def inspect(
+    store: Annotated[Path, typer.Argument(help="Folder of a token store.")],
+    samples: Annotated[int, typer.Option(min=0, help="Decoded samples of each domain.")] = 1,
+    sequence_length: Annotated[int, typer.Option(min=1, help="Tokens in a sample.")] = 64,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Show what a token store holds: counts by domain and decoded samples.
+
+    Example: teleflm data inspect store --samples 2 --sequence-length 128
+    """
+    from teleflm.data.store import TokenStore
+
+    opened = TokenStore(store)
+    found = _samples(opened, samples, sequence_length)
+    if json:
+        _print_json(opened, found)
+    else:
+        _print_tables(opened, found)
+
+
+def _samples(store: "TokenStore", number: int, length: int) -> list[dict[str, Any]]:
+    """`number` runs of `length` training tokens of each domain, evenly apart."""
+    found = []
+    for domain in store.domains:
+        tokens = store.train(domain).tokens
+        for i in range(number):
+            start = i * max(tokens.size - length, 0) // max(number - 1, 1)
+            ids = tokens[start : start + length].tolist()
+            text = store.tokenizer.decode(ids, skip_special_tokens=False)
+            found.append({"domain": domain, "position": start, "text": text})
+    return found
+
+
+def _print_json(store: "TokenStore", samples: list[dict[str, Any]]) -> None:
+    import json
+    from dataclasses import asdict
+
+    content = {
+        "path": str(store.path),
+        "vocab_size": store.vocab_size,
+        "tokenizer": store.fingerprint,
+        "domains": {
+            name: asdict(counts) | {"tokens_per_byte": counts.tokens / counts.bytes}
+            for name, counts in store.domains.items()
+        },
+        "samples": samples,
+    }
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_tables(store: "TokenStore", samples: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=WIDTH)
+    table = Table(title=Text(f"{store.path.name}: vocabulary of {store.vocab_size:,}"))
+    table.add_column("domain", overflow="fold")
+    for title in ("documents", "tokens", "bytes", "tokens/\nbyte", "held-out\ntokens"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, counts in store.domains.items():
+        table.add_row(
+            Text(name),
+            f"{counts.documents:,}",
+            f"{counts.tokens:,}",
+            f"{counts.bytes:,}",
+            f"{counts.tokens / counts.bytes:.3f}",
+            f"{counts.held_out_tokens:,}",
+        )
+    console.print(table)
+    if samples:
+        table = Table(show_lines=True)
+        table.add_column("domain", overflow="fold", max_width=16)
+        table.add_column("token", justify="right")
+        table.add_column("text", overflow="fold")
+        for sample in samples:
+            shown = Text(_printable(sample["text"]))
+            table.add_row(Text(sample["domain"]), f"{sample['position']:,}", shown)
+        console.print(table)
+
+
+def _printable(text: str) -> str:
+    # A corpus may hold terminal escape sequences; they are shown, never obeyed.
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -1,0 +1,43 @@
+"""teleflm tokenizer: train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Train a tokenizer.")
+
+
+@app.callback()
+def _group() -> None:
+    """Train a tokenizer."""
+    # A group of one command would otherwise lose the command's name.
+
+
+@app.command()
+def train(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help=".txt, .jsonl, .jsonl.zst, .parquet files, or folders of them."),
+    ],
+    vocab_size: Annotated[int, typer.Option(help="Tokens in the vocabulary, at least 260.")],
+    out: Annotated[Path, typer.Option(help="Folder for tokenizer.json and its configuration.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a tokenizer in OUT.")] = False,
+) -> None:
+    """Train a byte-level BPE tokenizer.
+
+    Example: teleflm tokenizer train --vocab-size 8192 --out tokenizer corpus/
+    """
+    from teleflm.cli.byte_progress import byte_progress
+    from teleflm.data.sources import corpus_bytes
+    from teleflm.data.tokenizer import train_tokenizer
+
+    with byte_progress("reading, then learning", corpus_bytes(paths)) as progress:
+        tokenizer = train_tokenizer(paths, vocab_size, out, force=force, progress=progress)
+    if tokenizer.vocab_size < vocab_size:
+        typer.echo(
+            f"note: the corpus has repeated pairs for a vocabulary of {tokenizer.vocab_size} only, "
+            f"not {vocab_size}; more text gives more",
+            err=True,
+        )
+    typer.echo(f"{out}: {tokenizer.vocab_size} tokens")

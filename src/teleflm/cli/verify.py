@@ -1,0 +1,71 @@
+"""teleflm verify."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from teleflm.errors import CheckFailedError
+
+
+def verify(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A checkpoint, run or export.")],
+    grown: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DST]", help="The grown checkpoint, or an export of SRC."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Check a checkpoint's files, or certify a growth (SRC was grown to DST).
+
+    The certificate compares logits, and the losses of 30 further steps. Exit code 1: not exact.
+
+    Example: teleflm verify runs/nano grown
+    """
+    if grown is None:
+        _check_files(source, json)
+    else:
+        _certify(source, grown, json)
+
+
+def _check_files(path: Path, as_json: bool) -> None:
+    from teleflm.checkpoint.load import find_checkpoint
+    from teleflm.checkpoint.manifest import problems, read_manifest
+
+    folder = find_checkpoint(path)
+    found = list(problems(folder))
+    count = len(read_manifest(folder).files)
+    if as_json:
+        record = {"checkpoint": str(folder), "whole": not found, "problems": found}
+        typer.echo(dumps(record))
+    elif not found:
+        typer.echo(f"{folder}: whole, {count} files with the manifest's sizes and checksums")
+    if found:
+        raise CheckFailedError("; ".join(found))
+
+
+def _certify(source: Path, grown: Path, as_json: bool) -> None:
+    from teleflm.certificate.certify import FP32_BOUND, FP64_BOUND, TRAJECTORY_BOUND
+    from teleflm.certificate.paths import certify_paths
+
+    certificate = certify_paths(source, grown)
+    function, trajectory = certificate.function, certificate.trajectory
+    lines = [
+        f"logits, float64: {function.max_relative_logit_error:.1e} (bound {FP64_BOUND:.0e})",
+        f"logits, float32: {function.float32_max_relative_logit_error:.1e} "
+        f"(bound {FP32_BOUND:.0e})",
+    ]
+    if trajectory is not None:
+        lines.append(
+            f"losses, {trajectory.steps} steps: {trajectory.max_relative_loss_difference:.1e} "
+            f"(bound {TRAJECTORY_BOUND:.0e})"
+        )
+    if as_json:
+        typer.echo(dumps(certificate.to_json()))
+    else:
+        typer.echo("\n".join(lines))
+    if not certificate.exact:
+        raise CheckFailedError(f"{grown} is not {source} exactly: a figure is above its bound")
+    if not as_json:
+        typer.echo("exact")

@@ -1,0 +1,147 @@
+"""Strict typed configuration: YAML in, a frozen model or one clear error out."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from teleflm.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Base of every configuration model: frozen, strictly typed, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+
+ConfigType = TypeVar("ConfigType", bound=Strict)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: plain PyYAML reads `3e-4` as a string, a classic way to lose a run."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"""^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?
+        |\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
+        re.X,
+    ),
+    list("-+0123456789."),
+)
+
+
+def parse_value(text: str) -> Any:
+    """The YAML value of `text`, as it would read in a file."""
+    return yaml.load(text, _Loader)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: no such file, not UTF-8, not YAML, or not a mapping.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys at the top level")
+    return data
+
+
+def write_yaml(path: Path, config: Strict) -> None:
+    """Write the whole configuration, defaults included, in the order of its fields."""
+    path.write_text(to_yaml(config), encoding="utf-8")
+
+
+def to_yaml(config: Strict) -> str:
+    """The whole configuration as YAML, defaults included."""
+    # Through JSON: tuples become lists and paths strings, so that any YAML reader takes it.
+    plain = json.loads(config.model_dump_json())
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`data` with each `key.sub=value` set; values are read as YAML.
+
+    A key below something that is not a mapping (`model.hidden_size` over `model: nano-52b`) turns
+    it into one, by way of `preset`.
+
+    Raises:
+        ConfigError: an override without `=`.
+    """
+    merged = json.loads(json.dumps(data))
+    for override in overrides:
+        dotted, separator, text = override.partition("=")
+        if not separator or not dotted:
+            raise ConfigError(f"override {override!r}: write it as key.sub=value")
+        *parents, leaf = dotted.split(".")
+        node = merged
+        for parent in parents:
+            below = node.get(parent)
+            if below is None:
+                below = {}
+            elif not isinstance(below, dict):
+                below = {"preset": below}
+            node[parent] = below
+            node = below
+        node[leaf] = parse_value(text)
+    return merged
+
+
+def build(kind: type[ConfigType], data: Mapping[str, Any], source: str) -> ConfigType:
+    """Validate `data` (read from `source`) as a `kind`.
+
+    Raises:
+        ConfigError: naming the source, each field at fault, its value, and the nearest known key
+            for an unknown one.
+    """
+    try:
+        # By way of JSON, where strict typing takes lists for tuples and strings for enums.
+        return kind.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        lines = [_explain(kind, problem) for problem in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+    except TypeError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _explain(kind: type[Strict], problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        parent = _model_at(kind, problem["loc"][:-1])
+        known = list(parent.model_fields) if parent else []
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {place!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"key {place!r} is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    return f"{place}: {message} (got {problem['input']!r})"
+
+
+def _model_at(kind: type[Strict], location: Sequence[int | str]) -> type[Strict] | None:
+    """The configuration model that the keys of `location` lead to."""
+    model: type[Strict] | None = kind
+    for part in location:
+        field = model.model_fields.get(str(part)) if model else None
+        if field is None:
+            continue  # the name of a union's member, which pydantic adds to the location
+        annotation: Any = field.annotation
+        choices = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in choices if isinstance(c, type) and issubclass(c, Strict)), None)
+    return model

@@ -1,0 +1,192 @@
+"""Between our model fields and Hugging Face's `config.json` of TeleFLM, Llama, Mistral and Granite.
+
+Only names and multipliers differ; the function is the same where nothing is refused here.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from teleflm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from teleflm.config.model import ModelConfig
+
+ExportKind = Literal["granite", "llama", "teleflm"]
+
+# Of the Tele-FLM tokenizers: `<s>`, `</s>`, `<pad>`.
+SPECIAL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+
+# µP's base width is part of our models; foreign files say only what the logits are scaled by.
+_BASE_WIDTH = 256
+_SHARED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+)
+_REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+# What each family's own code takes where its file is silent. Ours differ, and an eps ten times
+# too large or an ignored window would be another function without a word.
+_LLAMA_DEFAULTS = {"vocab_size": 32_000, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6}
+_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "TeleFLM": {},
+    "llama": _LLAMA_DEFAULTS,
+    "mistral": {
+        **_LLAMA_DEFAULTS,
+        "max_position_embeddings": 131_072,
+        "num_key_value_heads": 8,
+        "sliding_window": 4096,
+    },
+    "granite": _LLAMA_DEFAULTS,
+}
+
+
+def from_huggingface(data: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Our fields of the model that a `config.json` describes.
+
+    Raises:
+        ConfigError: another architecture, or a field of it that our network does not have.
+    """
+    kind = data.get("model_type")
+    if kind not in _FAMILY_DEFAULTS:
+        raise ConfigError(
+            f"{source}: model_type {kind!r} is not one of {', '.join(_FAMILY_DEFAULTS)}; "
+            "only Llama-like decoders can be read"
+        )
+    data = {**_FAMILY_DEFAULTS[kind], **data}
+    for key in _REQUIRED:
+        if not isinstance(data.get(key), int) or data[key] < 1:
+            raise ConfigError(
+                f"{source}: {key} is {data.get(key)!r}, not a positive whole number; the file is "
+                "damaged: copy or download it again"
+            )
+    _refuse_foreign_features(data, source)
+    fields = {key: data[key] for key in _SHARED if data.get(key) is not None}
+    fields["rope_theta"] = _number(_rope(data), "rope_theta", 10_000.0, source)
+    fields["input_mult"], fields["output_mult"] = _multipliers(data, source)
+    return fields
+
+
+def to_huggingface(model: "ModelConfig", kind: ExportKind) -> dict[str, Any]:
+    """The `config.json` of `model` as an export of that kind, without token ids and dtype.
+
+    theta stands at the top level, where every release of transformers reads it.
+
+    Raises:
+        ConfigError: a shape that the format cannot hold.
+    """
+    if kind == "llama" and model.hidden_size % model.num_attention_heads:
+        raise ConfigError(
+            f"hidden_size {model.hidden_size} is not a multiple of num_attention_heads "
+            f"{model.num_attention_heads}, and transformers' Llama refuses such a shape; "
+            "export as granite or teleflm"
+        )
+    return {
+        **_identity(kind),
+        **{key: getattr(model, key) for key in _SHARED},
+        "rope_theta": model.rope_theta,
+        "rope_scaling": None,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": False,
+        "use_cache": True,
+        **_own_fields(model, kind),
+    }
+
+
+def _identity(kind: ExportKind) -> dict[str, Any]:
+    if kind != "teleflm":
+        architecture = {"granite": "GraniteForCausalLM", "llama": "LlamaForCausalLM"}[kind]
+        return {"architectures": [architecture], "model_type": kind}
+    return {
+        "architectures": ["TeleFLMForCausalLM"],
+        "model_type": "TeleFLM",
+        "auto_map": {
+            "AutoConfig": "configuration_teleflm.TeleFLMConfig",
+            "AutoModel": "modeling_teleflm.TeleFLMModel",
+            "AutoModelForCausalLM": "modeling_teleflm.TeleFLMForCausalLM",
+        },
+    }
+
+
+def _own_fields(model: "ModelConfig", kind: ExportKind) -> dict[str, Any]:
+    """What only this kind has: above all, where it keeps the multipliers."""
+    if kind == "llama":
+        return {"mlp_bias": False, "pretraining_tp": 1}  # the multipliers are in the weights
+    if kind == "granite":
+        return {
+            "mlp_bias": False,
+            "embedding_multiplier": model.input_mult,
+            "logits_scaling": 1.0 / model.logit_multiplier,
+            "attention_multiplier": model.head_dim**-0.5,
+            "residual_multiplier": 1.0,
+        }
+    return {
+        "pretraining_tp": 1,
+        "use_mup": True,
+        "input_mult": model.input_mult,
+        "output_mult": model.output_mult,
+        "mup_scale_factor": model.hidden_size / model.mup_base_width,
+    }
+
+
+def _number(data: Mapping[str, Any], key: str, default: float, source: str) -> float:
+    """A positive number of the file."""
+    value = data.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{source}: {key} is {value!r}, not a positive number; correct the file")
+    return float(value)
+
+
+def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
+    """transformers 5 keeps theta under `rope_parameters`, older files at the top level."""
+    rope = dict(data.get("rope_parameters") or data.get("rope_scaling") or {})
+    if data.get("rope_theta") is not None:
+        rope.setdefault("rope_theta", data["rope_theta"])
+    return rope
+
+
+def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
+    rope_type = _rope(data).get("rope_type", _rope(data).get("type", "default"))
+    head_dim = data.get("head_dim") or data["hidden_size"] // data["num_attention_heads"]
+    window = data.get("sliding_window")
+    refused = {
+        "tie_word_embeddings": bool(data.get("tie_word_embeddings")),
+        "attention_bias": bool(data.get("attention_bias")),
+        "mlp_bias": bool(data.get("mlp_bias")),
+        "quantization_config": data.get("quantization_config") is not None,
+        # A window as wide as the context hides nothing.
+        "sliding_window": window is not None and window < data["max_position_embeddings"],
+        "hidden_act": data.get("hidden_act", "silu") != "silu",
+        "rope_scaling": rope_type not in ("default", None),
+        "residual_multiplier": data.get("residual_multiplier", 1.0) != 1.0,
+        "attention_multiplier": data.get("model_type") == "granite"
+        and abs(data.get("attention_multiplier", 1.0) * head_dim**0.5 - 1) > 1e-6,
+    }
+    for field, is_foreign in refused.items():
+        if is_foreign:
+            raise ConfigError(
+                f"{source}: {field} = {data.get(field)!r} is not part of this architecture; "
+                "a model that uses it cannot be read"
+            )
+
+
+def _multipliers(data: Mapping[str, Any], source: str) -> tuple[float, float]:
+    """(input_mult, output_mult), the latter at our base width, from what the file applies."""
+    width = data["hidden_size"] / _BASE_WIDTH
+    if data["model_type"] == "granite":
+        scaling = _number(data, "logits_scaling", 1.0, source)
+        return _number(data, "embedding_multiplier", 1.0, source), width / scaling
+    if data["model_type"] == "TeleFLM" and data.get("use_mup", False):
+        # The ratio first: it is 1 where the file has our base, and output_mult stays exact.
+        ratio = width / _number(data, "mup_scale_factor", 1.0, source)
+        output_mult = _number(data, "output_mult", 1.0, source) * ratio
+        return _number(data, "input_mult", 1.0, source), output_mult
+    return 1.0, width

@@ -1,0 +1,214 @@
+"""RUN.yaml: everything that determines a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from teleflm.config.base import Strict, apply_overrides, build, read_yaml
+from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.errors import ConfigError
+
+
+class DataConfig(Strict):
+    """Where the tokens come from.
+
+    `path` is a token store, or {domain: [path, weight]} with a store or a Megatron prefix each;
+    `tokenizer` is a tokenizer folder, needed only where no store brings one.
+    """
+
+    path: str | dict[str, tuple[str, float]]
+    sequence_length: int = Field(default=4096, ge=1)
+    tokenizer: str | None = None
+
+
+class TrainingConfig(Strict):
+    """Steps of this run; batches are counted in sequences.
+
+    `micro_batch` defaults to the whole batch. `compile` passes each block through torch.compile.
+    """
+
+    steps: int = Field(ge=1)
+    global_batch: int = Field(ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
+    dtype: Literal["bf16", "fp32", "fp64"] = "bf16"
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _micro_batches_divide(self) -> "TrainingConfig":
+        if self.micro_batch is not None and self.global_batch % self.micro_batch:
+            raise ValueError(
+                f"global_batch {self.global_batch} does not divide by micro_batch "
+                f"{self.micro_batch}; change one of them"
+            )
+        return self
+
+
+class OptimizerConfig(Strict):
+    """AdamW under µP.
+
+    `learning_rate` is for vector-like parameters at any width, `matrix_learning_rate` for
+    matrix-like ones at the base width: they get `matrix_learning_rate` / m, and the decay · m.
+    """
+
+    learning_rate: float = Field(default=1.5e-4, gt=0)
+    matrix_learning_rate: float = Field(default=4.8e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _betas_below_one(self) -> "OptimizerConfig":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must each lie in [0, 1)")
+        return self
+
+
+class ScheduleConfig(Strict):
+    """Learning rate over the run's own steps.
+
+    Linear warm-up, then a cosine down to `min_ratio` of the peak at `total_steps` (the run's own
+    number of steps unless given), or `wsd`: stable, then linear decay over the last
+    `decay_fraction` of them.
+    """
+
+    kind: Literal["cosine", "wsd"] = "cosine"
+    warmup_steps: int = Field(default=2000, ge=0)
+    min_ratio: float = Field(default=0.1, ge=0, le=1)
+    total_steps: int | None = Field(default=None, ge=1)
+    decay_fraction: float = Field(default=0.2, ge=0, le=1)
+
+
+class CheckpointConfig(Strict):
+    """Save every `every` steps (and at the end), keep the newest `keep`."""
+
+    every: int = Field(default=1000, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
+class EvaluationConfig(Strict):
+    """Bits per byte on the held-out text, every `every` steps, at the first and at the last.
+
+    `tokens` is the most that is read of each domain; `prompts` are continued as samples.
+    """
+
+    every: int = Field(default=1000, ge=1)
+    tokens: int = Field(default=65_536, ge=1)
+    prompts: tuple[str, ...] = ()
+    sample_tokens: int = Field(default=48, ge=1)
+
+
+class GrowthConfig(Strict):
+    """What the run's starting state is grown to before its first step.
+
+    `to` is a full model once resolved. `place` says where new layers go: next to the layers whose
+    output is nearest to their input (`distance`), evenly, all on top (`stack`), or the parent
+    layer that each new layer follows. `ramp` is the number of steps in which the masks open.
+    """
+
+    to: ModelConfig
+    width: Literal["mask"] = "mask"
+    depth: Literal["mask"] = "mask"
+    place: Literal["distance", "even", "stack"] | tuple[int, ...] = "distance"
+    ramp: int = Field(default=5000, ge=1)
+
+
+class RunConfig(Strict):
+    """One stage of training. `start_from` is the checkpoint that it starts from, if any.
+
+    `model` is the model that the run starts with: the checkpoint's where there is one.
+    """
+
+    run_dir: str
+    model: ModelConfig
+    seed: int = Field(default=0, ge=0)
+    start_from: str | None = None
+    data: DataConfig
+    training: TrainingConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    growth: GrowthConfig | None = None
+
+    @property
+    def final_model(self) -> ModelConfig:
+        """The model that the run trains: the grown one where it grows."""
+        return self.growth.to if self.growth else self.model
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that are predicted in one step."""
+        return self.training.global_batch * self.data.sequence_length
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> "RunConfig":
+        longest = self.final_model.max_position_embeddings
+        if self.data.sequence_length > longest:
+            raise ValueError(
+                f"data.sequence_length {self.data.sequence_length} is more than "
+                f"max_position_embeddings {longest}; shorten the one or raise the other"
+            )
+        return self
+
+
+def load_run(
+    path: Path, overrides: Sequence[str] = (), parent: ModelConfig | None = None
+) -> RunConfig:
+    """The run that a RUN.yaml describes, with command-line overrides.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.sub=value` items.
+        parent: the model of the checkpoint that the run starts from, if any.
+
+    Raises:
+        ConfigError: naming the file and the field.
+    """
+    return resolve_run(apply_overrides(read_yaml(path), overrides), str(path), parent)
+
+
+def resolve_run(data: dict[str, Any], source: str, parent: ModelConfig | None = None) -> RunConfig:
+    """The run that a plain mapping describes; MODEL entries are resolved (see `resolve_model`)."""
+    plain = dict(data)
+    if parent is not None:
+        plain["model"] = parent.model_dump()
+    elif "model" not in plain:
+        raise ConfigError(f"{source}: key 'model' is missing; add it, or start_from a checkpoint")
+    else:
+        plain["model"] = _resolved(plain["model"], None)
+    growth = plain.get("growth")
+    if isinstance(growth, dict) and "to" in growth:
+        model = build(ModelConfig, plain["model"], f"{source}: model")
+        plain["growth"] = {**growth, "to": _resolved(growth["to"], model)}
+    return build(RunConfig, plain, source)
+
+
+def _resolved(spec: Any, parent: ModelConfig | None) -> dict[str, Any]:
+    # Only what was given, so that `model_fields_set` still tells an explicit vocabulary.
+    return resolve_model(spec, parent).model_dump(exclude_unset=True)
+
+
+def with_vocabulary(config: RunConfig, vocab_size: int | None) -> RunConfig:
+    """`config` with the token store's vocabulary where the model leaves it open.
+
+    Raises:
+        ConfigError: the model's own vocabulary is smaller than the store's.
+    """
+    model = config.model
+    if vocab_size is None:
+        return config
+    if "vocab_size" in model.model_fields_set:
+        if model.vocab_size < vocab_size:
+            raise ConfigError(
+                f"model.vocab_size {model.vocab_size} is less than the token store's {vocab_size}; "
+                "leave it out to take the store's"
+            )
+        return config
+    update: dict[str, Any] = {"model": model.model_copy(update={"vocab_size": vocab_size})}
+    if config.growth:
+        grown = config.growth.to.model_copy(update={"vocab_size": vocab_size})
+        update["growth"] = config.growth.model_copy(update={"to": grown})
+    return config.model_copy(update=update)

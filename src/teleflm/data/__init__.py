@@ -1,0 +1,1 @@
+"""Text to batches: corpora, the tokenizer, token stores, mixtures and the loader."""

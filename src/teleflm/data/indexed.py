@@ -1,0 +1,187 @@
+"""Token files in the layout of Megatron-Core's indexed dataset (`.bin` and `.idx`).
+
+`x.bin` is the tokens of all sequences, one after the other. `x.idx`, little-endian, is
+    9 bytes  b"MMIDIDX" and two zero bytes
+    uint64   version, 1
+    uint8    code of the token type (see `_CODES`)
+    uint64   number of sequences, n
+    uint64   number of document boundaries, d
+    int32    (n,) tokens in each sequence
+    int64    (n,) byte in x.bin at which each sequence begins
+    int64    (d,) sequence at which each document begins, and n
+and for multimodal data n mode bytes, which are ignored here. We write one sequence a document.
+"""
+
+import contextlib
+import functools
+import os
+import struct
+from array import array
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from teleflm.data.files import sync_folder
+from teleflm.errors import DataError
+
+_MAGIC = b"MMIDIDX\x00\x00"
+_HEADER = struct.Struct("<9sQBQQ")
+_CODES: dict[int, type[np.integer]] = {
+    1: np.uint8,
+    2: np.int8,
+    3: np.int16,
+    4: np.int32,
+    5: np.int64,
+    8: np.uint16,
+}
+# Megatron's own limit for 16-bit tokens, a little below 65,536.
+_SHORT_VOCABULARY = 65_500
+
+
+def token_dtype(vocab_size: int) -> np.dtype[np.integer]:
+    """The type in which Megatron stores tokens of such a vocabulary: uint16 or int32."""
+    return np.dtype(np.uint16 if vocab_size < _SHORT_VOCABULARY else np.int32)
+
+
+def _beside(prefix: Path, suffix: str) -> Path:
+    # Not with_suffix: a prefix may have dots of its own.
+    return prefix.with_name(prefix.name + suffix)
+
+
+class IndexedWriter:
+    """Writes `prefix.bin` and `prefix.idx`; nothing has these names before `close`."""
+
+    def __init__(self, prefix: Path, dtype: npt.DTypeLike) -> None:
+        self._prefix = Path(prefix)
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._code = next(code for code, kind in _CODES.items() if self._dtype == np.dtype(kind))
+        self._range = np.iinfo(self._dtype)
+        self._lengths = array("i")
+        self._bin = _beside(self._prefix, ".bin.partial").open("wb", buffering=1 << 20)
+
+    def add(self, tokens: npt.ArrayLike) -> None:
+        """Append one document of tokens, shape (n,). Raises DataError where one does not fit."""
+        row = np.asarray(tokens)
+        if row.size and not (self._range.min <= row.min() and row.max() <= self._range.max):
+            raise DataError(
+                f"{self._prefix}: tokens {row.min()} to {row.max()} do not fit {self._dtype.name}"
+            )
+        self._bin.write(row.astype(self._dtype).tobytes())
+        self._lengths.append(row.size)
+
+    @property
+    def documents(self) -> int:
+        """Documents added so far."""
+        return len(self._lengths)
+
+    def close(self) -> None:
+        """Sync both files and give them their names, the index last: it makes the pair whole."""
+        lengths = np.array(self._lengths, dtype="<i4")
+        ends = np.cumsum(lengths, dtype="<i8") * self._dtype.itemsize
+        pointers = np.concatenate([np.zeros(1, "<i8"), ends])[: lengths.size]
+        boundaries = np.arange(lengths.size + 1, dtype="<i8")
+        self._bin.flush()
+        os.fsync(self._bin.fileno())
+        self._bin.close()
+        aside = _beside(self._prefix, ".idx.partial")
+        with aside.open("wb") as file:
+            file.write(_HEADER.pack(_MAGIC, 1, self._code, lengths.size, boundaries.size))
+            for table in (lengths, pointers, boundaries):
+                file.write(table.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        _beside(self._prefix, ".bin.partial").replace(_beside(self._prefix, ".bin"))
+        aside.replace(_beside(self._prefix, ".idx"))
+        sync_folder(self._prefix.parent)
+
+    def discard(self) -> None:
+        """Give up: remove what was written so far."""
+        with contextlib.suppress(OSError):  # on a full disk the last buffer cannot be written
+            self._bin.close()
+        for suffix in (".bin.partial", ".idx.partial"):
+            _beside(self._prefix, suffix).unlink(missing_ok=True)
+
+    def __enter__(self) -> "IndexedWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class IndexedTokens:
+    """The documents of `prefix.bin` and `prefix.idx`, memory-mapped; `len` counts documents."""
+
+    def __init__(self, prefix: Path) -> None:
+        """Raises DataError, with the file, where one is missing, damaged, cut short or empty."""
+        self.path = _beside(Path(prefix), ".bin")
+        self._index = _beside(Path(prefix), ".idx")
+        for file in (self._index, self.path):
+            if not file.is_file():
+                raise DataError(f"{file}: no such file; a token file is a pair of .bin and .idx")
+        with self._index.open("rb") as stream:
+            header = stream.read(_HEADER.size)
+        if header[: len(_MAGIC)] != _MAGIC:
+            raise DataError(f"{self._index}: not an index of Megatron's (magic bytes missing)")
+        if len(header) < _HEADER.size:
+            raise self._damaged(self._index)
+        _, version, code, sequences, boundaries = _HEADER.unpack(header)
+        if version != 1 or code not in _CODES:
+            raise DataError(
+                f"{self._index}: index version {version} with token type {code} is unknown; "
+                f"version 1 with token types {sorted(_CODES)} can be read"
+            )
+        dtype = np.dtype(_CODES[code]).newbyteorder("<")
+        size = _HEADER.size + 12 * sequences + 8 * boundaries
+        if self._index.stat().st_size not in (size, size + sequences):
+            raise self._damaged(self._index)
+        if not sequences or not self.path.stat().st_size:
+            raise DataError(f"{self.path}: no tokens in it; prepare it again from a corpus")
+        table = np.memmap(self._index, np.uint8, "r", _HEADER.size, (size - _HEADER.size,))
+        self._sequence_lengths = table[: 4 * sequences].view("<i4")
+        self._pointers = table[4 * sequences : 12 * sequences].view("<i8")
+        self._boundaries = table[12 * sequences :].view("<i8")
+        end = int(self._pointers[-1]) + int(self._sequence_lengths[-1]) * dtype.itemsize
+        if end != self.path.stat().st_size:
+            raise self._damaged(self.path)
+        self.tokens: npt.NDArray[np.integer] = np.memmap(self.path, dtype, "r")
+
+    @staticmethod
+    def _damaged(file: Path) -> DataError:
+        return DataError(f"{file}: damaged or cut short; copy or prepare it again")
+
+    @functools.cached_property
+    def _offsets(self) -> npt.NDArray[np.int64]:
+        """Token at which each document begins, and the end, shape (documents + 1,)."""
+        ends = np.cumsum(self._sequence_lengths, dtype=np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), ends])
+        if (
+            not np.array_equal(starts[:-1] * self.tokens.itemsize, self._pointers)
+            or self._boundaries[0] != 0
+            or self._boundaries[-1] != self._sequence_lengths.size
+            or np.any(np.diff(self._boundaries) < 0)
+        ):
+            raise self._damaged(self._index)
+        return starts[self._boundaries]
+
+    @functools.cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens in each document, shape (documents,). Raises DataError for a damaged index."""
+        return np.diff(self._offsets)
+
+    def document(self, i: int) -> npt.NDArray[np.integer]:
+        """The tokens of document `i`, a view. Raises IndexError; DataError for a damaged index."""
+        i = range(len(self))[i]
+        return self.tokens[self._offsets[i] : self._offsets[i + 1]]
+
+    def __len__(self) -> int:
+        return self._boundaries.size - 1

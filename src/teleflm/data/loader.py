@@ -1,0 +1,180 @@
+"""Batches as a pure function of (seed, step, rank, ranks): there is no loader state to save.
+
+Sequences are numbered through the run. Each block of 65,536 numbers gives every domain a fixed
+quota in a shuffled order, so a number leads at once to a domain and to an index within it, and the
+index to a window of its tokens in that epoch's random order. Any batch can be computed at once.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from teleflm.data.indexed import IndexedTokens
+from teleflm.data.mixture import Domain
+from teleflm.data.permutation import derive_key, permute
+from teleflm.errors import ConfigError, DataError
+
+BLOCK = 65_536
+
+IntArray = npt.NDArray[np.int64]
+
+
+def quotas(weights: Sequence[float], block: int = BLOCK) -> list[int]:
+    """Sequences of each domain in a block: `block` shared by weight, by the largest remainder.
+
+    Every positive weight gets at least 1, which the largest domain pays for.
+    """
+    total = sum(weights)
+    exact = [block * weight / total for weight in weights]
+    shares = [
+        max(int(share), 1) if weight else 0 for share, weight in zip(exact, weights, strict=True)
+    ]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
+    for i in by_remainder[: max(block - sum(shares), 0)]:
+        shares[i] += 1
+    shares[shares.index(max(shares))] -= sum(shares) - block
+    return shares
+
+
+@functools.lru_cache(maxsize=4)
+def _shuffled_block(seed: int, block: int, shares: tuple[int, ...]) -> tuple[IntArray, IntArray]:
+    """Domain of each number in a block, and its rank among the numbers of that domain."""
+    labels = np.repeat(np.arange(len(shares)), shares)
+    generator = np.random.Philox(key=derive_key("labels", seed, block)[:2])
+    # NumPy keeps the raw stream of a bit generator for good, but not what its shuffle does with it.
+    labels = labels[np.argsort(generator.random_raw(labels.size), kind="stable")]
+    order = np.argsort(labels, kind="stable")
+    starts = np.cumsum((0, *shares[:-1]))
+    ranks = np.empty_like(labels)
+    ranks[order] = np.arange(labels.size) - starts[labels[order]]
+    return labels, ranks
+
+
+class Loader:
+    """The batches of one run or stage; every method is a pure function of its arguments.
+
+    A window is sequence_length + 1 tokens of a domain's documents laid end to end, and begins
+    sequence_length after the one before: every token but the first is a target once an epoch, bar
+    a tail shorter than a window.
+    """
+
+    def __init__(
+        self,
+        domains: Sequence[Domain],
+        *,
+        seed: int,
+        sequence_length: int,
+        global_batch: int,
+        vocab_size: int,
+        first_step: int = 0,
+        first_sequence: int = 0,
+    ) -> None:
+        """Row b of `step` is sequence first_sequence + (step - first_step) * global_batch + b.
+
+        Raises DataError where a domain with a positive weight is shorter than one window.
+        """
+        self._domains = list(domains)
+        self._seed = seed
+        self._length = sequence_length
+        self._global_batch = global_batch
+        self._vocab_size = vocab_size
+        self._first_step = first_step
+        self._first_sequence = first_sequence
+        self._quotas = tuple(quotas([domain.weight for domain in self._domains]))
+        self._windows = [(d.train.tokens.size - 1) // sequence_length for d in self._domains]
+        for domain, windows in zip(self._domains, self._windows, strict=True):
+            if domain.weight and not windows:
+                raise DataError(
+                    f"{domain.train.path}: {domain.train.tokens.size} tokens are less than one "
+                    f"window of data.sequence_length + 1 = {sequence_length + 1}; add text or "
+                    "shorten the sequences"
+                )
+
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> IntArray:
+        """This rank's share of a step, shape (global_batch // ranks, sequence_length + 1).
+
+        The shares of all ranks, one below the other, are the same global batch for any `ranks`.
+        Raises ConfigError where `ranks` does not divide the batch, DataError for a token outside
+        the vocabulary.
+        """
+        if self._global_batch % ranks:
+            raise ConfigError(
+                f"training.global_batch {self._global_batch} cannot be shared by {ranks} ranks; "
+                f"choose a multiple of {ranks}"
+            )
+        rows = self._global_batch // ranks
+        labels, windows = self._locate(self._first_row(step) + rank * rows, rows)
+        batch = np.empty((rows, self._length + 1), np.int64)
+        for row, label, window in zip(batch, labels, windows, strict=True):
+            tokens = self._domains[label].train.tokens
+            row[:] = tokens[window * self._length : (window + 1) * self._length + 1]
+        if batch.min() < 0 or batch.max() >= self._vocab_size:
+            self._refuse(batch, labels, windows)
+        return batch
+
+    def sources(self, step: int) -> list[tuple[str, int]]:
+        """Domain and window of each row of the global batch of `step`."""
+        labels, windows = self._locate(self._first_row(step), self._global_batch)
+        return [
+            (self._domains[label].name, int(window))
+            for label, window in zip(labels, windows, strict=True)
+        ]
+
+    def _first_row(self, step: int) -> int:
+        return self._first_sequence + (step - self._first_step) * self._global_batch
+
+    def _locate(self, first: int, count: int) -> tuple[IntArray, IntArray]:
+        """Domain index and window of the sequences `first` … `first + count - 1`."""
+        labels, indices = np.empty(count, np.int64), np.empty(count, np.int64)
+        shares = np.array(self._quotas)
+        done = 0
+        while done < count:
+            block, start = divmod(first + done, BLOCK)
+            part = slice(done, done + min(BLOCK - start, count - done))
+            inside = slice(start, start + part.stop - part.start)
+            block_labels, block_ranks = _shuffled_block(self._seed, block, self._quotas)
+            labels[part] = block_labels[inside]
+            indices[part] = block * shares[labels[part]] + block_ranks[inside]
+            done = part.stop
+        return labels, self._windows_at(labels, indices)
+
+    def _windows_at(self, labels: IntArray, indices: IntArray) -> IntArray:
+        windows = np.empty_like(indices)
+        for label in np.unique(labels):
+            size = self._windows[label]
+            epochs = indices // size
+            for epoch in np.unique(epochs[labels == label]):
+                here = (labels == label) & (epochs == epoch)
+                key = derive_key("windows", self._seed, self._domains[label].name, epoch)
+                windows[here] = permute(indices[here] % size, size, key)
+        return windows
+
+    def _refuse(self, batch: IntArray, labels: IntArray, windows: IntArray) -> None:
+        row, column = np.argwhere((batch < 0) | (batch >= self._vocab_size))[0]
+        position = int(windows[row]) * self._length + int(column)
+        raise DataError(
+            f"{self._domains[labels[row]].train.path}: token {batch[row, column]} at position "
+            f"{position} is outside the vocabulary of {self._vocab_size}; use the tokenizer this "
+            "file was made with"
+        )
+
+
+def held_out_windows(
+    tokens: IndexedTokens, sequence_length: int, rows: int = 16
+) -> Iterator[IntArray]:
+    """The held-out part once through, as arrays of shape (at most `rows`, sequence_length + 1).
+
+    Windows begin sequence_length apart, so each token after the first is a target, `window[:, 1:]`,
+    exactly once. The last window is filled up with -1: such targets are to be left out of the loss,
+    and as inputs (they only follow the last real one) they may be any token.
+    """
+    flat = tokens.tokens
+    starts = range(0, flat.size - 1, sequence_length)
+    for first in range(0, len(starts), rows):
+        batch = np.full((min(rows, len(starts) - first), sequence_length + 1), -1, np.int64)
+        for row, start in zip(batch, starts[first : first + rows], strict=True):
+            window = flat[start : start + sequence_length + 1]
+            row[: window.size] = window
+        yield batch

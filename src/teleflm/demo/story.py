@@ -1,0 +1,85 @@
+"""`teleflm demo`: text, tokenizer, token store, and a short series."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from teleflm.config.base import build, read_yaml
+from teleflm.config.series import SeriesConfig
+from teleflm.data.files import write_whole
+from teleflm.data.store import prepare
+from teleflm.data.tokenizer import train_tokenizer
+from teleflm.demo.corpora import collect
+from teleflm.errors import ConfigError
+from teleflm.series.run import run_series
+
+# A head of 4,096 tokens keeps the embedding small beside the blocks at these widths.
+_VOCABULARY = 4096
+_HELD_OUT = 0.02
+# Tele-FLM reads English and Chinese 2 : 1 and about a tenth of code.
+_WEIGHTS = {"english": 0.6, "chinese": 0.3, "code": 0.1}
+_OWN_MARK = "series.yaml"
+
+
+def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
+    """Tell the whole story in the folder `out`; what is done already is not done again.
+
+    Args:
+        data: the user's own text; the built-in corpora where empty.
+        out: the demo's folder.
+        force: remove an earlier demo there first.
+
+    Returns:
+        The series folder.
+
+    Raises:
+        ConfigError: `out` holds something that is no demo, or one on other text.
+        DataError: text that cannot be had or read.
+    """
+    series = out / _OWN_MARK
+    if force and series.exists():
+        shutil.rmtree(out)
+    if out.exists() and any(out.iterdir()) and not series.exists():
+        raise ConfigError(f"{out}: not empty and no earlier demo; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    config = _series(data, out)
+    if series.exists() and read_yaml(series) != config.model_dump(mode="json"):
+        raise ConfigError(
+            f"{out}: holds a demo on other text or by another version; give another --out, or "
+            "--force to start over"
+        )
+    # Written first, so that an interrupted demo is known as one.
+    write_whole(series, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    _prepare(data, out)
+    return run_series(config)
+
+
+def _series(data: Sequence[Path], out: Path) -> SeriesConfig:
+    template = read_yaml(Path(str(resources.files("teleflm.demo") / "demo.yaml")))
+    template["series_dir"] = str(out)
+    store = str(out / "store")
+    path = store if data else {name: [store, weight] for name, weight in _WEIGHTS.items()}
+    template["run"]["data"]["path"] = path
+    if data:
+        template["title"] += ", on " + ", ".join(str(path) for path in data)
+    return build(SeriesConfig, template, "the demo's series")
+
+
+def _prepare(data: Sequence[Path], out: Path) -> None:
+    tokenizer, store = out / "tokenizer", out / "store"
+    if store.exists():
+        return
+    paths = list(data) or list(collect(out / "corpus").values())
+    if not tokenizer.exists():
+        _say(f"tokenizer: learning {_VOCABULARY:,} tokens")
+        train_tokenizer(paths, _VOCABULARY, tokenizer)
+    _say("tokens: preparing the store")
+    prepare(paths, tokenizer, store, held_out=_HELD_OUT)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""Bits per byte: the loss of held-out text in a unit that does not depend on the tokenizer."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from teleflm.data.loader import held_out_windows
+from teleflm.data.mixture import Mixture
+from teleflm.model.loss import autocast, loss_sum
+from teleflm.model.network import TeleFLM
+
+# Rows at a time, so that an evaluation needs no more memory than a small training step.
+_TOKENS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out figures.
+
+    Attributes:
+        loss: nats a token over all domains' tokens.
+        bpb: bits per byte of each domain; empty without a tokenizer, which knows the bytes.
+        bpb_mean: their plain mean over domains, None without them.
+        tokens, bytes: how much was predicted.
+    """
+
+    loss: float
+    bpb: dict[str, float]
+    bpb_mean: float | None
+    tokens: int
+    bytes: int
+
+
+@torch.no_grad()
+def evaluate(
+    network: TeleFLM, mixture: Mixture, *, sequence_length: int, tokens: int, dtype: str
+) -> Evaluation | None:
+    """Evaluate on the held-out part of each domain, from its beginning.
+
+    Args:
+        network: the model, as it stands.
+        mixture: the run's data.
+        sequence_length: S, of the windows.
+        tokens: the most to read of each domain.
+        dtype: `bf16` for autocast, else the network's own.
+
+    Returns:
+        None where no domain has a held-out part.
+    """
+    lengths = mixture.tokenizer.byte_lengths() if mixture.tokenizer else None
+    device = network.lm_head.weight.device
+    nats: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for domain in mixture.domains:
+        if domain.held_out is None:
+            continue
+        total, count, size = 0.0, 0, 0
+        rows = max(1, min(_TOKENS_AT_A_TIME, tokens) // sequence_length)
+        for window in held_out_windows(domain.held_out, sequence_length, rows):
+            batch = torch.from_numpy(window).to(device)
+            with autocast(network, dtype):
+                total += loss_sum(network, batch).item()
+            real = window[:, 1:][window[:, 1:] >= 0]
+            count += real.size
+            size += int(lengths[real].sum()) if lengths is not None else 0
+            if count >= tokens:
+                break
+        nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size
+    if not nats:
+        return None
+    bpb = {name: nats[name] / math.log(2) / sizes[name] for name in nats if sizes[name]}
+    return Evaluation(
+        loss=sum(nats.values()) / sum(counts.values()),
+        bpb=bpb,
+        bpb_mean=sum(bpb.values()) / len(bpb) if bpb else None,
+        tokens=sum(counts.values()),
+        bytes=sum(sizes.values()),
+    )

@@ -1,0 +1,71 @@
+"""Sampling with a key-value cache."""
+
+import torch
+from torch import Tensor
+
+from teleflm.config.huggingface import SPECIAL_IDS
+from teleflm.errors import DataError
+from teleflm.model.cache import new_cache
+from teleflm.model.network import TeleFLM
+
+
+@torch.no_grad()
+def generate(
+    network: TeleFLM,
+    prompt: list[int],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    eos_id: int | None,
+) -> list[int]:
+    """The tokens that follow `prompt`, without it: at most `max_new_tokens`.
+
+    They end with `eos_id`, or earlier where the context of `max_position_embeddings` tokens is
+    full. At temperature 0 each is the most likely one, otherwise drawn by a generator of its own
+    from softmax(logits / temperature). An empty prompt starts as a document in training does,
+    after the end of another one: from `eos_id` (from `<s>` where it is None).
+
+    Neither the network's mode nor the global random state is touched, so training may call this.
+
+    Raises:
+        DataError: a prompt longer than the context, or a token outside the vocabulary.
+    """
+    model = network.config
+    start = prompt or [SPECIAL_IDS["bos_token_id"] if eos_id is None else eos_id]
+    _check_prompt(start, model.vocab_size, model.max_position_embeddings)
+    room = min(max_new_tokens, model.max_position_embeddings - len(start))
+    cache = new_cache(model.num_hidden_layers, len(start) + room)
+    device = network.lm_head.weight.device
+    random = torch.Generator(device).manual_seed(seed)
+    new: list[int] = []
+    fed = start
+    while len(new) < room and (not new or new[-1] != eos_id):
+        hidden = network.hidden(torch.tensor([fed], device=device), cache)
+        # Only the last position's logits: a prompt's would be its length × 80,000 numbers.
+        logits = network.lm_head(hidden[0, -1]) * network.logit_multiplier
+        fed = [_choose(logits, temperature, random)]
+        new += fed
+    return new
+
+
+def _choose(logits: Tensor, temperature: float, random: torch.Generator) -> int:
+    if temperature == 0.0:
+        return int(logits.argmax())
+    # The difference first: a tiny temperature must not turn the logits into infinities.
+    logits = logits.double()
+    probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
+    return int(torch.multinomial(probabilities, 1, generator=random))
+
+
+def _check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+    if len(prompt) > context:
+        raise DataError(
+            f"the prompt has {len(prompt):,} tokens and the model's context {context:,}; shorten it"
+        )
+    outside = next((token for token in prompt if not 0 <= token < vocab_size), None)
+    if outside is not None:
+        raise DataError(
+            f"token {outside} of the prompt is outside the model's vocabulary of {vocab_size:,}; "
+            "use the tokenizer that the model was trained with"
+        )

@@ -1,0 +1,90 @@
+"""Growth as a map of axes: where each old entry goes, and which entries are new."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from teleflm.config.model import ModelConfig
+from teleflm.errors import GrowthError
+from teleflm.model.axes import Axis, Parameter, in_layer, layer_of
+
+# Growing changes sizes; these say what function the sizes belong to.
+_MUST_STAY = ("head_dim", "vocab_size", "rope_theta", "rms_norm_eps", "mup_base_width")
+_MUST_NOT_SHRINK = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "queries_per_group",
+)
+
+
+@dataclass(frozen=True)
+class GrowthMap:
+    """From `parent`'s axes to `child`'s; `layers[i]` is where the parent's layer i goes."""
+
+    parent: ModelConfig
+    child: ModelConfig
+    layers: tuple[int, ...]
+
+    def is_old(self, axis: Axis) -> Tensor:
+        """Boolean (child's size of the axis,): the entries that the parent has.
+
+        Heads act on their structure: old group j stays group j with its old queries first, and
+        new queries and new groups follow.
+        """
+        if axis not in (Axis.HEADS, Axis.KV_HEADS):
+            return torch.arange(axis.size(self.child)) < axis.size(self.parent)
+        queries, old_queries = 1, 1
+        if axis is Axis.HEADS:
+            queries, old_queries = self.child.queries_per_group, self.parent.queries_per_group
+        old = torch.zeros(
+            self.child.num_key_value_heads, queries, self.child.head_dim, dtype=torch.bool
+        )
+        old[: self.parent.num_key_value_heads, :old_queries] = True
+        return old.flatten()
+
+    def index(self, axis: Axis) -> Tensor:
+        """Where each of the parent's entries along `axis` stands in the child, (parent's size,)."""
+        return self.is_old(axis).nonzero().squeeze(1)
+
+    def grows(self, axis: Axis) -> bool:
+        """Whether the axis has new entries."""
+        return axis.size(self.child) > axis.size(self.parent)
+
+    def parent_name(self, name: str) -> str | None:
+        """The parent's tensor that the child's tensor `name` holds; None in a new layer."""
+        layer = layer_of(name)
+        if layer is None:
+            return name
+        return in_layer(name, self.layers.index(layer)) if layer in self.layers else None
+
+    def is_new(self, name: str, parameter: Parameter) -> Tensor:
+        """Boolean of the child's shape: entries of tensor `name` that the parent lacks."""
+        if self.parent_name(name) is None:
+            return torch.ones(parameter.shape(self.child), dtype=torch.bool)
+        new = torch.zeros(parameter.shape(self.child), dtype=torch.bool)
+        for dim, axis in enumerate(parameter.axes):
+            line = ~self.is_old(axis)
+            new |= line.reshape([-1 if d == dim else 1 for d in range(new.ndim)])
+        return new
+
+
+def check_growth(parent: ModelConfig, child: ModelConfig) -> None:
+    """Refuse what masks cannot do.
+
+    Raises:
+        GrowthError: a field that must stay differs, or a size shrinks; both values are named.
+    """
+    for field in _MUST_STAY:
+        old, new = getattr(parent, field), getattr(child, field)
+        if old != new:
+            raise GrowthError(f"{field} must stay {old} in a growth, the target has {new}")
+    for field in _MUST_NOT_SHRINK:
+        old, new = getattr(parent, field), getattr(child, field)
+        if new < old:
+            hint = ""
+            if field == "queries_per_group":
+                hint = "; give the target fewer num_key_value_heads or more num_attention_heads"
+            raise GrowthError(f"{field} would shrink from {old} to {new}; growth only adds{hint}")

@@ -1,0 +1,39 @@
+"""What a checkpoint holds, in memory."""
+
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from teleflm.config.model import ModelConfig
+from teleflm.growth.event import Event, Lineage
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that training goes on from.
+
+    Attributes:
+        model: the shape of the tensors.
+        weights: master weights under Llama's keys.
+        exp_avg, exp_avg_sq: Adam's first and second moments under the same keys.
+        adam_steps: Adam's own count of updates.
+        step, tokens, sequences, flops: how far the whole lineage has come.
+        lineage: the events so far, the newest last.
+    """
+
+    model: ModelConfig
+    weights: Tensors = field(repr=False)
+    exp_avg: Tensors = field(repr=False)
+    exp_avg_sq: Tensors = field(repr=False)
+    adam_steps: int
+    step: int
+    tokens: int
+    sequences: int
+    flops: int
+    lineage: Lineage
+
+    def with_event(self, event: Event) -> "TrainingState":
+        """The same state with one event more."""
+        return replace(self, lineage=(*self.lineage, event))

@@ -1,0 +1,23 @@
+"""Scaled dot-product attention, by PyTorch's kernels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention (B, heads, S, d) of q on k and v (B, groups, T, d), T ≥ S.
+
+    A single new position sees everything cached; several start from an empty cache.
+    """
+    if q.device.type == "cpu" and q.dtype is torch.bfloat16:
+        # PyTorch's CPU kernel is 4 to 7 times slower in bf16 than in fp32, forward and backward
+        # (torch 2.13; benchmarks/attention.py), and rounds more.
+        with torch.autocast("cpu", enabled=False):
+            return _attention(q.float(), k.float(), v.float())
+    return _attention(q, k, v)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    is_grouped = k.shape[1] < q.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, enable_gqa=is_grouped)

@@ -1,0 +1,93 @@
+"""Cross-entropy over a large vocabulary without the full logits."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleflm.model.network import TeleFLM
+
+# Logits that exist at a time, in fp32: 256 MB on a GPU; on a CPU what its caches hold.
+_CHUNK_LOGITS = {"cpu": 2**20}
+_CHUNK_LOGITS_ELSEWHERE = 2**26
+IGNORED = -1  # a target that counts for nothing
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The gradients are formed in the forward pass, while a chunk's softmax is at hand: nothing
+    of size (N, V) is kept, and no product is computed twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, multiplier: Tensor, targets: Tensor
+    ) -> Tensor:
+        wants_gradient = any(ctx.needs_input_grad)
+        w = weight.to(hidden.dtype)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        multiplier = multiplier.to(wide)
+        rows = chunk_rows(len(weight), hidden.device.type)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if wants_gradient else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_gradient else None
+        for start in range(0, len(targets), rows):
+            h, target = hidden[start : start + rows], targets[start : start + rows]
+            counted = (target != IGNORED)[:, None]
+            index = target.clamp(min=0)[:, None]
+            scores = (h @ w.T).to(wide).mul_(multiplier)
+            normaliser = torch.logsumexp(scores, dim=-1, keepdim=True)
+            total += ((normaliser - scores.gather(1, index)) * counted).sum()
+            if grad_hidden is None or grad_weight is None:
+                continue
+            # d loss / d (h Wᵀ) = (softmax − one-hot) · multiplier
+            gradient = scores.sub_(normaliser).exp_()
+            gradient.scatter_add_(1, index, gradient.new_full(index.shape, -1.0))
+            narrow = gradient.mul_(counted * multiplier).to(hidden.dtype)
+            grad_hidden[start : start + rows] = narrow @ w
+            grad_weight += narrow.T @ h
+        if wants_gradient:
+            ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        (scale,) = grad_outputs
+        return grad_hidden * scale, grad_weight * scale, None, None
+
+
+def chunk_rows(vocab_size: int, device: str) -> int:
+    """Rows of logits that are formed at a time."""
+    return max(128, _CHUNK_LOGITS.get(device, _CHUNK_LOGITS_ELSEWHERE) // vocab_size)
+
+
+def cross_entropy_sum(
+    hidden: Tensor, weight: Tensor, multiplier: Tensor, targets: Tensor
+) -> Tensor:
+    """Σ −log softmax(h Wᵀ · multiplier)[target], in nats, as a float64 scalar.
+
+    Args:
+        hidden: (…, D) in the compute precision.
+        weight: the head's (V, D), in its own precision.
+        multiplier: 0-dim logit multiplier (no gradient).
+        targets: (…) token ids; `IGNORED` ones count for nothing.
+    """
+    total: Tensor = _ChunkedCrossEntropy.apply(
+        hidden.reshape(-1, hidden.shape[-1]), weight, multiplier, targets.reshape(-1)
+    )
+    return total
+
+
+def autocast(network: TeleFLM, dtype: str) -> torch.autocast:
+    """The autocast context of a run's dtype; it does nothing unless that is bf16."""
+    device = network.lm_head.weight.device.type
+    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bf16")
+
+
+def loss_sum(network: TeleFLM, rows: Tensor) -> Tensor:
+    """Σ loss in nats over the predictions of token rows (B, S + 1); -1 pads at the end."""
+    return cross_entropy_sum(
+        network.hidden(rows[:, :-1].clamp(min=0)),
+        network.lm_head.weight,
+        network.logit_multiplier,
+        rows[:, 1:],
+    )

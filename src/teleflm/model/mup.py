@@ -1,0 +1,45 @@
+"""µP: learning rates and decays by parameter class, as AdamW's parameter groups.
+
+nanoLM's rules (arXiv 2304.06875), with m = effective width / base width: matrix-like parameters
+have learning rate / m and decay · m, vector-like ones (embedding, head, gains) are not scaled.
+"""
+
+import torch
+
+from teleflm.config.run import OptimizerConfig
+from teleflm.model.axes import parameter_of
+from teleflm.model.network import TeleFLM
+
+
+def build_optimizer(network: TeleFLM, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Fused AdamW with one group for each µP class; rates are set by `set_rates`."""
+    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for name, parameter in network.named_parameters():
+        groups[parameter_of(name).is_matrix_like].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": params, "is_matrix_like": kind} for kind, params in groups.items()],
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def set_rates(
+    optimizer: torch.optim.AdamW, config: OptimizerConfig, factor: float, mup_ratio: float
+) -> None:
+    """Set learning rates and decays for one step.
+
+    Args:
+        optimizer: from `build_optimizer`.
+        config: the peak rates.
+        factor: the schedule's share of the peak, 0 to 1.
+        mup_ratio: m, the effective width over the base width.
+    """
+    for group in optimizer.param_groups:
+        if group["is_matrix_like"]:
+            group["lr"] = config.matrix_learning_rate * factor / mup_ratio
+            group["weight_decay"] = config.weight_decay * mup_ratio
+        else:
+            group["lr"] = config.learning_rate * factor
+            group["weight_decay"] = config.weight_decay

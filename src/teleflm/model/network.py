@@ -1,0 +1,195 @@
+"""The Tele-FLM decoder in plain PyTorch (arXiv 2404.16645), with Llama's state-dict keys.
+
+Shapes: B sequences, S positions, D hidden, F FFN, G key-value groups, Q queries in a group,
+d head_dim, V vocabulary.
+
+Growth masks fold into the weights that carry them (see growth/masks.py): the buffers `row_mask`,
+`column_mask` and `width_fraction` are None in an ordinary model and tensors on a ramp, so that
+their values change without a recompilation.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from teleflm.config.model import ModelConfig
+from teleflm.model.attention import causal_attention
+from teleflm.model.cache import LayerCache, cached_length
+from teleflm.model.rope import apply_rope, rope_tables
+
+
+def masked_weight(module: "Linear | Embedding") -> Tensor:
+    """The weight with its growth masks multiplied in (the folded weight)."""
+    weight = module.weight
+    if module.row_mask is not None:
+        weight = weight * module.row_mask[:, None]
+    if module.column_mask is not None:
+        weight = weight * module.column_mask
+    return weight
+
+
+class Linear(nn.Linear):
+    """y = x Wᵀ. Not initialised here: see model/init.py."""
+
+    row_mask: Tensor | None
+    column_mask: Tensor | None
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+        self.register_buffer("row_mask", None, persistent=False)
+        self.register_buffer("column_mask", None, persistent=False)
+
+    def reset_parameters(self) -> None:
+        """Values come from model/init.py or a checkpoint; PyTorch's own would be wasted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, masked_weight(self))
+
+
+class Embedding(nn.Embedding):
+    """Token embedding (V, D)."""
+
+    row_mask: Tensor | None
+    column_mask: Tensor | None
+
+    def __init__(self, vocab_size: int, hidden_size: int) -> None:
+        super().__init__(vocab_size, hidden_size)
+        self.register_buffer("row_mask", None, persistent=False)
+        self.register_buffer("column_mask", None, persistent=False)
+
+    def reset_parameters(self) -> None:
+        """Values come from model/init.py or a checkpoint."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        embedded = F.embedding(tokens, self.weight)
+        # The mask after the look-up: V × D products would be wasted on a few rows.
+        return embedded if self.column_mask is None else embedded * self.column_mask
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · gain over the last dim.
+
+    On a ramp the mean square is Σx² / n, n the effective width, written as an ordinary norm with
+    gain · √(n/D) and eps · n/D; `width_fraction` holds n/D.
+    """
+
+    width_fraction: Tensor | None
+
+    def __init__(self, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(hidden_size))
+        self.eps = eps
+        self.register_buffer("width_fraction", None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.width_fraction is None:
+            y = F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        else:
+            fraction = self.width_fraction
+            mean_square = x.square().mean(-1, keepdim=True)
+            y = x * torch.rsqrt(mean_square + self.eps * fraction) * (self.weight * fraction.sqrt())
+        # One cast here instead of one in each of the linears that read y.
+        kind = x.device.type
+        return y.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else y
+
+
+class Attention(nn.Module):
+    """Causal self-attention with RoPE; grouped queries where G < heads."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        heads, groups = model.num_attention_heads, model.num_key_value_heads
+        self.head_dim = model.head_dim
+        self.q_proj = Linear(model.hidden_size, heads * model.head_dim)
+        self.k_proj = Linear(model.hidden_size, groups * model.head_dim)
+        self.v_proj = Linear(model.hidden_size, groups * model.head_dim)
+        self.o_proj = Linear(heads * model.head_dim, model.hidden_size)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None) -> Tensor:
+        # (B, S, heads·d) → (B, heads, S, d); -1, since tensor parallelism may hold fewer heads.
+        shape = (*x.shape[:2], -1, self.head_dim)
+        q = apply_rope(self.q_proj(x).view(shape).transpose(1, 2), cos, sin)
+        k = apply_rope(self.k_proj(x).view(shape).transpose(1, 2), cos, sin)
+        v = self.v_proj(x).view(shape).transpose(1, 2)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        y = causal_attention(q, k, v)
+        return self.o_proj(y.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(model.hidden_size, model.intermediate_size)
+        self.up_proj = Linear(model.hidden_size, model.intermediate_size)
+        self.down_proj = Linear(model.intermediate_size, model.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """Pre-norm decoder layer; the residual stream stays in the parameters' precision."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(model.hidden_size, model.rms_norm_eps)
+        self.self_attn = Attention(model)
+        self.post_attention_layernorm = RMSNorm(model.hidden_size, model.rms_norm_eps)
+        self.mlp = MLP(model)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None = None
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks and final norm: everything under `model.` in the state dict."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = Embedding(model.vocab_size, model.hidden_size)
+        self.layers = nn.ModuleList(Block(model) for _ in range(model.num_hidden_layers))
+        self.norm = RMSNorm(model.hidden_size, model.rms_norm_eps)
+        cos, sin = rope_tables(model)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+
+class TeleFLM(nn.Module):
+    """The model: logits = lm_head(norm(h)) · logit multiplier, h from embedding · input multiplier.
+
+    Both multipliers are 0-dim float64 tensors, because they move on a ramp.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        self.set_multipliers(config.input_mult, config.logit_multiplier)
+
+    def set_multipliers(self, input_multiplier: float, logit_multiplier: float) -> None:
+        """Set what the embedding output and the logits are scaled by."""
+        # Plain attributes, not buffers: .to(dtype) must not round them.
+        device = self.lm_head.weight.device
+        self.input_multiplier = torch.tensor(input_multiplier, dtype=torch.float64, device=device)
+        self.logit_multiplier = torch.tensor(logit_multiplier, dtype=torch.float64, device=device)
+
+    def hidden(self, tokens: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
+        """Final normed hidden states (B, S, D) of token ids (B, S)."""
+        start = cached_length(cache)
+        stop = start + tokens.shape[1]
+        x = self.model.embed_tokens(tokens) * self.input_multiplier
+        cos, sin = self.model.cos[start:stop], self.model.sin[start:stop]
+        for index, block in enumerate(self.model.layers):
+            x = block(x, cos, sin, cache[index] if cache is not None else None)
+        return self.model.norm(x)
+
+    def forward(self, tokens: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
+        """Logits (B, S, V) of token ids (B, S); with a cache, of the positions that follow it."""
+        return self.lm_head(self.hidden(tokens, cache)) * self.logit_multiplier

@@ -1,0 +1,76 @@
+"""What runs left behind, as the report reads it: lines of JSON, one file a kind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teleflm.training.hooks.jsonl import read_jsonl
+
+Row = dict[str, Any]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The records of one run; each list is empty where nothing was written yet."""
+
+    name: str
+    metrics: list[Row] = field(default_factory=list)
+    evaluations: list[Row] = field(default_factory=list)
+    samples: list[Row] = field(default_factory=list)
+
+    def column(self, key: str) -> Array:
+        """One key of the metrics, a figure a step; NaN where a line has none."""
+        return column(self.metrics, key)
+
+
+def column(rows: Sequence[Row], key: str) -> Array:
+    """One key of `rows`, NaN where it is missing or null."""
+    values = (row.get(key) for row in rows)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def read_trace(run_dir: Path, name: str) -> Trace:
+    """The records of a run folder; a line that a killed process tore is left out."""
+    return Trace(
+        name,
+        metrics=read_jsonl(run_dir / "metrics.jsonl"),
+        evaluations=read_jsonl(run_dir / "evaluation.jsonl"),
+        samples=read_jsonl(run_dir / "samples.jsonl"),
+    )
+
+
+class Timeline:
+    """Steps, tokens and FLOPs of a lineage against each other, from its runs' metrics.
+
+    All three are cumulative and zero at the start of the lineage, so that a moment between two
+    recorded steps, a growth above all, is found by linear interpolation.
+    """
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        rows = [row for trace in traces for row in trace.metrics]
+        self._axes = {
+            key: np.concatenate([[0.0], column(rows, key)]) for key in ("step", "tokens", "flops")
+        }
+
+    def at(self, steps: Array | float, key: str) -> Array:
+        """Tokens, FLOPs or steps at the end of those steps."""
+        return np.interp(steps, self._axes["step"], self._axes[key])
+
+    @property
+    def last_step(self) -> float:
+        """The newest step."""
+        return float(self._axes["step"][-1])
+
+
+def thinned(values: Array, most: int = 600) -> Array:
+    """At most `most` means of neighbouring values, so that a long run fits a picture."""
+    if len(values) <= most:
+        return values
+    edges = np.linspace(0, len(values), most + 1).astype(int)[:-1]
+    sizes = np.diff(np.append(edges, len(values)))
+    return np.add.reduceat(values, edges) / sizes

@@ -1,0 +1,126 @@
+"""What a series did, in figures."""
+
+import json
+from typing import Any
+
+from teleflm.checkpoint.manifest import Manifest, read_manifest
+from teleflm.config.run import RunConfig
+from teleflm.config.series import SeriesConfig
+from teleflm.data.mixture import open_domains
+from teleflm.growth.event import last_growth
+from teleflm.model.axes import parameter_count
+from teleflm.model.flops import flops_per_token
+from teleflm.series.layout import SeriesLayout
+from teleflm.training.hooks.jsonl import read_jsonl
+
+Json = dict[str, Any]
+
+
+def summarise(config: SeriesConfig, layout: SeriesLayout) -> Json:
+    """The summary of a finished series, but for its exports."""
+    manifests = [read_manifest(layout.last(index)) for index in range(len(layout.stages))]
+    stages = [_stage(layout, index, manifest) for index, manifest in enumerate(manifests)]
+    growths = [_growth(layout, index, stages) for index in range(1, len(stages))]
+    seconds = [item["seconds"] for item in (*stages, *growths)]
+    return {
+        "title": config.title,
+        "seconds": sum(seconds),
+        "stages": stages,
+        "growths": growths,
+        "compute": _compute(manifests[-1]),
+        "samples": [
+            {"stage": name, "prompt": sample["prompt"], "text": sample["text"]}
+            for index, name in enumerate(layout.stages)
+            for sample in _last_samples(layout, index)
+        ],
+        "lineage": [event.model_dump(by_alias=True) for event in manifests[-1].lineage],
+        "data": _data(_run(manifests[-1])),
+    }
+
+
+def evaluations(layout: SeriesLayout, index: int) -> list[Json]:
+    """The held-out figures of a stage, oldest first."""
+    return read_jsonl(layout.run_dir(index) / "evaluation.jsonl")
+
+
+def stored_certificates(layout: SeriesLayout) -> list[Json]:
+    """The certificates of the growths so far, oldest first."""
+    paths = [layout.certificate(index) for index in range(1, len(layout.stages))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def _run(manifest: Manifest) -> RunConfig:
+    assert manifest.config is not None, "a run's own checkpoints carry its configuration"
+    return manifest.config
+
+
+def _stage(layout: SeriesLayout, index: int, manifest: Manifest) -> Json:
+    start, run = manifest.lineage[-1], _run(manifest)
+    metrics = read_jsonl(layout.run_dir(index) / "metrics.jsonl")
+    found = evaluations(layout, index)
+    first, last = (found[0], found[-1]) if found else ({}, {})
+    return {
+        "name": layout.stages[index],
+        "run_dir": str(layout.run_dir(index).relative_to(layout.root)),
+        "model": manifest.model.model_dump(),
+        "parameters": parameter_count(manifest.model),
+        "first_step": start.step,
+        "last_step": manifest.step,
+        "tokens": manifest.tokens - start.tokens,
+        "flops": manifest.flops - start.flops,
+        "loss_before": first.get("loss"),
+        "loss_after": last.get("loss"),
+        "bpb_before": first.get("bpb", {}),
+        "bpb_after": last.get("bpb", {}),
+        "seconds": sum(run.tokens_per_step / line["tokens_per_second"] for line in metrics),
+    }
+
+
+def _growth(layout: SeriesLayout, index: int, stages: list[Json]) -> Json:
+    event = last_growth(read_manifest(layout.grown(index)).lineage)
+    assert event is not None, "the grown checkpoint of a stage ends in a growth"
+    certificate = stored_certificates(layout)[index - 1]
+    return {
+        "from": layout.stages[index - 1],
+        "to": layout.stages[index],
+        "step": event.step,
+        "ramp": event.ramp,
+        "layers": list(event.layers),
+        "certificate": {k: certificate[k] for k in ("function", "trajectory", "exact")},
+        "loss_before": stages[index - 1]["loss_after"],
+        "loss_after": stages[index]["loss_before"],
+        "seconds": certificate["seconds"],
+    }
+
+
+def _compute(manifest: Manifest) -> Json:
+    """FLOPs of the series against its largest model on the same tokens from scratch."""
+    length = _run(manifest).data.sequence_length
+    scratch = flops_per_token(manifest.model, length) * manifest.tokens
+    return {
+        "series_flops": manifest.flops,
+        "scratch_flops": scratch,
+        "ratio": manifest.flops / scratch,
+    }
+
+
+def _last_samples(layout: SeriesLayout, index: int) -> list[Json]:
+    samples = read_jsonl(layout.run_dir(index) / "samples.jsonl")
+    return [sample for sample in samples if sample["step"] == samples[-1]["step"]]
+
+
+def _data(run: RunConfig) -> Json:
+    mixture = open_domains(run.data.path, run.data.tokenizer)
+    total = sum(domain.weight for domain in mixture.domains)
+    return {
+        "vocab_size": run.model.vocab_size,
+        "domains": {
+            domain.name: {
+                "documents": len(domain.train),
+                "tokens": int(domain.train.tokens.size),
+                "held_out_tokens": int(domain.held_out.tokens.size) if domain.held_out else 0,
+                "share": domain.weight / total,
+            }
+            for domain in mixture.domains
+        },
+    }

@@ -1,0 +1,56 @@
+"""First updates of new weights.
+
+Adam's step count survives a growth, so that the old weights' trajectory does. A new entry then has
+zero moments under a late count, and its first update would be (1−β1)/√(1−β2) of the learning
+rate: 3.2 times too much at betas 0.9/0.999. So an entry takes its first gradient g for its whole
+history: v ← g² (1 − β2^(t−1)) before step t, which makes v̂ = g² and the update at most the
+learning rate, at any betas. At t = 1 it is Adam unchanged.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from teleflm.growth.event import Lineage
+from teleflm.growth.fold import growth_map
+from teleflm.model.axes import Axis, parameter_of
+from teleflm.model.network import TeleFLM
+
+
+class FreshMoments:
+    """The entries of a network whose first gradient may still come.
+
+    New entries of a growth see it within the ramp, but for the embedding's, which wait for their
+    token to appear: so in tensors with a vocabulary axis all columns that the lineage ever added
+    are watched, for ever, and in the others those of the open ramp.
+    """
+
+    def __init__(self, network: TeleFLM, lineage: Lineage, ramp_is_open: bool) -> None:
+        self._new: list[tuple[nn.Parameter, Tensor]] = []
+        growths = [event for event in lineage if event.source and event.operator == "mask"]
+        if not growths:
+            return
+        oldest, newest = growths[0].source, growth_map(growths[-1])
+        assert oldest is not None
+        for name, weight in network.named_parameters():
+            parameter = parameter_of(name)
+            if Axis.VOCAB in parameter.axes:
+                new = torch.arange(weight.shape[1]) >= oldest.hidden_size
+            elif ramp_is_open:
+                new = newest.is_new(name, parameter)
+            else:
+                continue
+            self._new.append((weight, new.to(weight.device)))
+
+    @torch.no_grad()
+    def seed(self, optimizer: torch.optim.AdamW, adam_steps: int) -> None:
+        """Give entries without a history the one of their present gradient.
+
+        Call it after clipping and before the update that makes `adam_steps` one more.
+        """
+        beta2 = optimizer.param_groups[0]["betas"][1]
+        weight_of_past = 1.0 - beta2**adam_steps
+        for weight, new in self._new:
+            assert weight.grad is not None, "every parameter takes part in the forward pass"
+            second = optimizer.state[weight]["exp_avg_sq"]
+            history = weight.grad.square().mul_(weight_of_past)
+            second.copy_(torch.where((second == 0) & new, history, second))

@@ -1,0 +1,1 @@
+"""What happens beside the step, one concern a hook."""

@@ -1,0 +1,19 @@
+"""What a hook is."""
+
+from teleflm.training.run import Run, StepRecord
+
+
+class Hook:
+    """One concern beside the step. The loop calls these in the order of its list of hooks."""
+
+    def on_start(self, run: Run) -> None:
+        """Before the first step of this process, fresh or resumed."""
+
+    def on_step(self, run: Run, record: StepRecord) -> None:
+        """After each update; `run.step` counts it already."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last step, or when a signal stops the run."""
+
+    def close(self) -> None:
+        """Whatever happened: release files and the terminal."""

@@ -1,0 +1,32 @@
+"""Checkpoints of the run."""
+
+import shutil
+
+from teleflm.checkpoint.load import checkpoints
+from teleflm.checkpoint.save import save_checkpoint, step_folder
+from teleflm.training.hooks.base import Hook
+from teleflm.training.run import Run, StepRecord
+
+
+class SaveCheckpoints(Hook):
+    """One at the run's first step, every `checkpoint.every` steps, and at the end; the newest
+    `checkpoint.keep` stay."""
+
+    def on_start(self, run: Run) -> None:
+        if run.own_steps == 0:
+            self._save(run)
+
+    def on_step(self, run: Run, record: StepRecord) -> None:
+        if run.own_steps % run.config.checkpoint.every == 0:
+            self._save(run)
+
+    def on_end(self, run: Run) -> None:
+        self._save(run)
+
+    def _save(self, run: Run) -> None:
+        folder = step_folder(run.directory, run.step)
+        if folder.exists():
+            return
+        save_checkpoint(folder, run.state(), run.config, run.tokenizer)
+        for old in checkpoints(run.directory)[: -run.config.checkpoint.keep]:
+            shutil.rmtree(old)

@@ -1,0 +1,59 @@
+"""In-loop evaluation and sample text."""
+
+from dataclasses import asdict
+
+from teleflm.evaluation.bpb import evaluate
+from teleflm.generation.generate import generate
+from teleflm.model.loss import autocast
+from teleflm.training.hooks.base import Hook
+from teleflm.training.hooks.jsonl import JsonLines
+from teleflm.training.run import Run, StepRecord
+
+
+class Evaluate(Hook):
+    """evaluation.jsonl: held-out loss and bits per byte at the run's first step, every
+    `evaluation.every` and at the last; at the same times samples.jsonl, prompts continued
+    greedily."""
+
+    def on_start(self, run: Run) -> None:
+        self._evaluations = JsonLines(run.directory / "evaluation.jsonl", run.step)
+        self._samples = JsonLines(run.directory / "samples.jsonl", run.step)
+        if run.step not in self._evaluations.steps:
+            self._evaluate(run)
+
+    def on_step(self, run: Run, record: StepRecord) -> None:
+        if run.own_steps % run.config.evaluation.every == 0 or run.step == run.last_step:
+            self._evaluate(run)
+
+    def _evaluate(self, run: Run) -> None:
+        config = run.config
+        result = evaluate(
+            run.learner.network,
+            run.mixture,
+            sequence_length=config.data.sequence_length,
+            tokens=config.evaluation.tokens,
+            dtype=config.training.dtype,
+        )
+        if result is not None:
+            self._evaluations.append({"step": run.step, **asdict(result)})
+        self._sample(run)
+
+    def _sample(self, run: Run) -> None:
+        tokenizer, config = run.mixture.tokenizer, run.config
+        if tokenizer is None:
+            return
+        for prompt in config.evaluation.prompts:
+            with autocast(run.learner.network, config.training.dtype):
+                new = generate(
+                    run.learner.network,
+                    tokenizer.encode(prompt),
+                    config.evaluation.sample_tokens,
+                    eos_id=tokenizer.eos_id,
+                )
+            self._samples.append(
+                {"step": run.step, "prompt": prompt, "text": tokenizer.decode(new)}
+            )
+
+    def close(self) -> None:
+        self._evaluations.close()
+        self._samples.close()

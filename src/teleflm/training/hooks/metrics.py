@@ -1,0 +1,47 @@
+"""metrics.jsonl and TensorBoard."""
+
+from dataclasses import asdict
+from typing import Any
+
+from teleflm.training.hooks.base import Hook
+from teleflm.training.hooks.jsonl import JsonLines
+from teleflm.training.run import Run, StepRecord
+
+
+class Metrics(Hook):
+    """A line a step in metrics.jsonl."""
+
+    def on_start(self, run: Run) -> None:
+        self._lines = JsonLines(run.directory / "metrics.jsonl", run.step)
+
+    def on_step(self, run: Run, record: StepRecord) -> None:
+        self._lines.append(asdict(record))
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+class TensorBoard(Hook):
+    """The same figures as TensorBoard scalars; without the library, nothing."""
+
+    def on_start(self, run: Run) -> None:
+        self._writer: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        # Events of steps that a resumed run takes again are struck out.
+        self._writer = SummaryWriter(  # type: ignore[no-untyped-call]
+            str(run.directory / "tensorboard"), purge_step=run.step + 1
+        )
+
+    def on_step(self, run: Run, record: StepRecord) -> None:
+        if self._writer is None:
+            return
+        for key, value in asdict(record).items():
+            if value is not None and key != "step":
+                self._writer.add_scalar(f"train/{key}", value, record.step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

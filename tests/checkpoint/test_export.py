@@ -1,0 +1,358 @@
+"""Exports: the same function in transformers, whole folders, honest files."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from teleflm.checkpoint import export as export_module
+from teleflm.checkpoint.card import CardFacts
+from teleflm.checkpoint.export import export
+from teleflm.checkpoint.pretrained import INDEX, read_pretrained
+from teleflm.checkpoint.source import ModelSource
+from teleflm.config.huggingface import ExportKind
+from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.errors import CheckpointError, ConfigError, MachineError
+from teleflm.generation.generate import generate
+from teleflm.growth.event import Event
+from teleflm.model.axes import parameter_names
+from teleflm.model.init import build_model, initial_state
+
+KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
+PLAIN = ModelConfig.model_validate(
+    {
+        "vocab_size": 280,
+        "hidden_size": 32,
+        "intermediate_size": 56,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    }
+)
+# Grouped queries, heads · head_dim ≠ hidden, and no multiplier or constant at its default.
+ODD = PLAIN.model_copy(
+    update={
+        "hidden_size": 48,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "rms_norm_eps": 3e-3,
+        "rope_theta": 500.0,
+        "input_mult": 3.7,
+        "output_mult": 0.61,
+    }
+)
+MODELS = {"plain": PLAIN, "odd": ODD}
+TEXT = "In the beginning 天地玄黃 </s> x = 12  "
+NEW = 32
+
+
+def source_of(model: ModelConfig, **given: Any) -> ModelSource:
+    """A random model whose attention, gains and logits are far from trivial."""
+    random = torch.Generator().manual_seed(5)
+    state = {
+        name: 6 * w if w.dim() == 2 else w + torch.rand(w.shape, generator=random)
+        for name, w in initial_state(model, seed=3).items()
+    }
+    return ModelSource(name="toy", model=model, state=state, **given)
+
+
+def tokens(rows: int = 2, length: int = 40) -> Tensor:
+    return torch.randint(0, 280, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+# Runs where our package cannot be imported: exports must need none of it.
+LOADER = """
+import json, sys
+sys.modules["teleflm"] = None
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+root, ids = sys.argv[1], torch.load(sys.argv[1] + "/ids.pt")
+found = {}
+for name in sys.argv[2:]:
+    folder, trust = f"{root}/{name}", "teleflm" in name
+    net = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trust).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    options = dict(max_new_tokens=32, do_sample=False, eos_token_id=None)
+    padded = torch.cat((torch.full((1, 3), 3), ids[:1, :5]), dim=1)
+    mask = torch.tensor([[0] * 3 + [1] * 5, [1] * 8])
+    with torch.no_grad():
+        first = net(ids[:, :25], use_cache=True)
+        second = net(ids[:, 25:], past_key_values=first.past_key_values)
+        found[name] = {
+            "class": type(net).__name__,
+            "dtype": str(net.dtype),
+            "logits": net(ids).logits.float(),
+            "chunked": torch.cat((first.logits, second.logits), dim=1).float(),
+            "loss": float(net(ids, labels=ids).loss),
+            "greedy": net.generate(ids[:1, :5], **options)[0, 5:].tolist(),
+            "padded": net.generate(
+                torch.cat((padded, ids[1:, :8])), attention_mask=mask, **options
+            )[0, 8:].tolist(),
+            "text_ids": tokenizer(TEXT)["input_ids"],
+            "context": tokenizer.model_max_length,
+            "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id],
+            "generation": [net.generation_config.bos_token_id, net.generation_config.eos_token_id],
+        }
+    net.save_pretrained(f"{root}/saved-{name}")
+torch.save(found, root + "/found.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "text.txt").write_text("In the beginning was the word. 天地玄黃。\n" * 20)
+    train_tokenizer([folder / "text.txt"], 280, folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def root(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every export of both models, the odd one's also in bf16 and in shards."""
+    root = tmp_path_factory.mktemp("exports")
+    for name, model in MODELS.items():
+        for kind in KINDS:
+            export(source_of(model, tokenizer=tokenizer_dir), root / f"{name}-{kind}", kind)
+    odd = source_of(ODD, tokenizer=tokenizer_dir)
+    export(odd, root / "bf16-llama", "llama", "bf16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "_SHARD_BYTES", 60_000)
+        export(odd, root / "shards-granite", "granite")
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(root: Path) -> dict[str, dict[str, Any]]:
+    """What transformers makes of the exports, in a process without teleflm."""
+    names = [p.name for p in root.iterdir()]
+    torch.save(tokens(), root / "ids.pt")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(root / "code")}
+    script = f"TEXT = {TEXT!r}\n{LOADER}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(root), *names],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded: dict[str, dict[str, Any]] = torch.load(root / "found.pt")
+    return loaded
+
+
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    return float((ours - reference).abs().max() / reference.abs().max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_transformers_computes_the_same_function(
+    found: dict[str, dict[str, Any]], name: str, kind: str
+) -> None:
+    got = found[f"{name}-{kind}"]
+    network = build_model(MODELS[name], source_of(MODELS[name]).state, torch.float32)
+    with torch.no_grad():
+        ours = network(tokens())
+    expected_class = {"granite": "Granite", "llama": "Llama", "teleflm": "TeleFLM"}[kind]
+    assert got["class"] == f"{expected_class}ForCausalLM"
+    assert relative_error(ours, got["logits"]) <= 1e-5
+    # A second chunk on top of a filled cache has a mask of its own.
+    assert relative_error(ours, got["chunked"]) <= 1e-5
+    loss = torch.nn.functional.cross_entropy(ours[:, :-1].flatten(0, 1), tokens()[:, 1:].flatten())
+    assert got["loss"] == pytest.approx(float(loss), rel=1e-5)
+    greedy = generate(network, tokens()[0, :5].tolist(), NEW, eos_id=None)
+    assert len(set(greedy)) > NEW // 3, "a repeated token would compare equal too easily"
+    assert got["greedy"] == greedy
+    assert got["padded"] == greedy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokenizer_travels_along(
+    found: dict[str, dict[str, Any]], tokenizer_dir: Path, kind: str
+) -> None:
+    got = found[f"odd-{kind}"]
+    assert got["text_ids"] == Tokenizer.load(tokenizer_dir).encode(TEXT)
+    assert got["context"] == ODD.max_position_embeddings
+    assert got["special"] == [1, 2, 3]
+    assert got["generation"] == [1, 2]
+
+
+def test_bf16_is_cast_after_the_fold(found: dict[str, dict[str, Any]], root: Path) -> None:
+    assert found["bf16-llama"]["dtype"] == "torch.bfloat16"
+    exact = found["odd-llama"]["logits"]
+    assert float((found["bf16-llama"]["logits"] - exact).norm() / exact.norm()) < 0.05
+    stored = load_file(root / "bf16-llama" / "model.safetensors")["model.embed_tokens.weight"]
+    weight = source_of(ODD).state["model.embed_tokens.weight"]
+    assert torch.equal(stored, (weight * ODD.input_mult).bfloat16())
+    assert not torch.equal(stored, weight.bfloat16() * ODD.input_mult)
+
+
+def test_shards_are_the_same_model(found: dict[str, dict[str, Any]], root: Path) -> None:
+    folder = root / "shards-granite"
+    index = json.loads((folder / INDEX).read_text())
+    files = sorted(p.name for p in folder.glob("*.safetensors"))
+    assert len(files) > 2
+    assert sorted(set(index["weight_map"].values())) == files
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert index["metadata"]["total_size"] == 4 * sum(
+        w.numel() for w in source_of(ODD).state.values()
+    )
+    assert not (folder / "model.safetensors").exists()
+    assert torch.equal(found["shards-granite"]["logits"], found["odd-granite"]["logits"])
+    state = read_pretrained(folder).state
+    assert all(torch.equal(state[name], w) for name, w in source_of(ODD).state.items())
+
+
+@pytest.mark.parametrize("kind", ["granite", "teleflm"])
+def test_weights_are_untouched(root: Path, kind: str) -> None:
+    stored = load_file(root / f"odd-{kind}" / "model.safetensors")
+    state = source_of(ODD).state
+    assert list(state) == list(parameter_names(ODD))
+    assert set(stored) == set(state)
+    assert all(torch.equal(stored[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_comes_back_is_the_same_function(
+    found: dict[str, dict[str, Any]], root: Path, kind: str
+) -> None:
+    # Our own files, and what transformers (which renames the rope fields) saves of them.
+    for name in (f"odd-{kind}", f"saved-odd-{kind}"):
+        back = read_pretrained(root / name)
+        with torch.no_grad():
+            logits = build_model(back.model, back.state, torch.float32)(tokens())
+        assert relative_error(logits, found[f"odd-{kind}"]["logits"]) <= 1e-5
+        if kind == "teleflm":
+            assert back.model == ODD
+        else:
+            assert back.model.rope_theta == ODD.rope_theta
+            assert back.model.rms_norm_eps == ODD.rms_norm_eps
+
+
+def test_the_released_layout(tmp_path: Path) -> None:
+    export(source_of(ODD), tmp_path / "out", "teleflm")
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["auto_map"]["AutoModelForCausalLM"] == "modeling_teleflm.TeleFLMForCausalLM"
+    assert (written["model_type"], written["use_mup"]) == ("TeleFLM", True)
+    assert written["output_mult"] / written["mup_scale_factor"] == pytest.approx(
+        ODD.logit_multiplier, rel=1e-15
+    )
+    assert (written["input_mult"], written["torch_dtype"]) == (3.7, "float32")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [
+        "README.md",
+        "config.json",
+        "configuration_teleflm.py",
+        "generation_config.json",
+        "model.safetensors",
+        "modeling_teleflm.py",
+    ]
+
+
+def test_llama_refuses_what_transformers_would(tmp_path: Path) -> None:
+    model = PLAIN.model_copy(update={"hidden_size": 30})
+    with pytest.raises(ConfigError, match="export as granite"):
+        export(source_of(model), tmp_path / "out", "llama")
+    export(source_of(model), tmp_path / "out", "granite")
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(source_of(PLAIN), out, "teleflm")
+    with pytest.raises(CheckpointError, match="--force"):
+        export(source_of(ODD), out, "granite")
+    assert (out / "modeling_teleflm.py").exists()
+    export(source_of(ODD), out, "granite", force=True)
+    assert not (out / "modeling_teleflm.py").exists()
+    assert json.loads((out / "config.json").read_text())["hidden_size"] == ODD.hidden_size
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "checkpoints/x"])
+def test_force_replaces_exports_only(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "run" / name
+    precious.parent.mkdir(parents=True)
+    precious.write_text("{}")
+    with pytest.raises(CheckpointError, match="choose another folder"):
+        export(source_of(PLAIN), tmp_path / "run", "granite", force=True)
+    assert precious.exists()
+    with pytest.raises(CheckpointError, match="is a file"):
+        export(source_of(PLAIN), precious, "granite", force=True)
+
+
+def test_a_full_disk_leaves_the_old_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    export(source_of(PLAIN), out, "granite")
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export_module, "save_file", full)
+    with pytest.raises(MachineError, match="No space left"):
+        export(source_of(ODD), out, "llama", force=True)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_special_ids_are_the_tokenizer_s(tmp_path: Path) -> None:
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    added = [{"id": 7, "content": "<|begin|>"}, {"id": 9, "content": "<|end|>"}]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    named = {"bos_token": "<|begin|>", "eos_token": {"content": "<|end|>"}, "pad_token": None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    export(source_of(PLAIN, tokenizer=folder), tmp_path / "out", "granite")
+    expected = {"bos_token_id": 7, "eos_token_id": 9, "pad_token_id": None}
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == expected
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert {key: written[key] for key in expected} == expected
+
+
+def test_the_card_tells_the_story(tmp_path: Path) -> None:
+    lineage = (
+        Event.model_validate({"operator": "init", "from": None, "to": PLAIN}),
+        Event.model_validate(
+            {"operator": "mask", "from": PLAIN, "to": ODD, "step": 90, "tokens": 4321, "ramp": 30}
+        ),
+    )
+    proof = {
+        "function": {"max_relative_logit_error": 2.5e-15, "dtype": "fp64"},
+        "trajectory": {"steps": 30, "max_relative_loss_difference": 3e-16},
+        "exact": True,
+    }
+    source = source_of(ODD, step=100, tokens=9876, lineage=lineage, ramp=0.33)
+    facts = CardFacts(bpb={"english": 1.2345}, certificates=[proof])
+    export(source, tmp_path / "out", "teleflm", card=facts)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for fact in (
+        "grown once",
+        "9,876 tokens",
+        "33%",
+        "| grown by masks, open after 30 steps | 2 | 48 | 6 | 56 |",
+        "4,321",
+        "2.5e-15",
+        "3.0e-16",
+        "| english | 1.2345 |",
+        "trust_remote_code=True",
+        "| num_key_value_heads | 2 |",
+    ):
+        assert fact in card
+    assert "AutoTokenizer" not in card
+
+
+def test_published_shape_keeps_the_logit_multiplier() -> None:
+    from teleflm.config.huggingface import to_huggingface
+
+    written = to_huggingface(resolve_model("tele-flm-52b"), "granite")
+    assert (written["logits_scaling"], written["attention_multiplier"]) == (32.0, 128**-0.5)

@@ -1,0 +1,69 @@
+"""teleflm export and teleflm generate, on a model folder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from teleflm.checkpoint.export import export as export_model
+from teleflm.checkpoint.source import ModelSource
+from teleflm.cli.export import export
+from teleflm.cli.generate import generate
+from teleflm.config.model import ModelConfig
+from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.errors import CheckpointError
+from teleflm.generation.generate import generate as generate_tokens
+from teleflm.model.init import build_model, initial_state
+
+MODEL = ModelConfig.model_validate(
+    {
+        "vocab_size": 280,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("model")
+    (root / "text.txt").write_text("A ship sailed past the harbour. 那船过了旧港。\n" * 20)
+    train_tokenizer([root / "text.txt"], 280, root / "tokenizer")
+    source = ModelSource("toy", MODEL, initial_state(MODEL, seed=1), root / "tokenizer")
+    export_model(source, root / "model", "granite")
+    return root / "model"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_same_text_from_every_export(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str
+) -> None:
+    export(folder, tmp_path / "out", "teleflm", dtype)  # type: ignore[arg-type]
+    assert "toy" not in capsys.readouterr().err
+    generate(tmp_path / "out", "A ship 那", max_new_tokens=12)
+    text = capsys.readouterr().out
+    tokenizer = Tokenizer.load(folder)
+    ids = tokenizer.encode("A ship 那")
+    state = initial_state(MODEL, seed=1)
+    if dtype == "bf16":
+        state = {name: w.bfloat16() for name, w in state.items()}
+    network = build_model(MODEL, state, torch.float32)
+    new = generate_tokens(network, ids, 12, eos_id=tokenizer.eos_id)
+    assert text == tokenizer.decode(ids + new) + "\n"
+    assert text.startswith("A ship 那")
+
+
+def test_the_end_of_the_context_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(folder, "A", max_new_tokens=500)
+    printed = capsys.readouterr()
+    assert "context of 32 tokens" in printed.err
+    assert "context" not in printed.out
+
+
+def test_without_a_tokenizer_there_is_no_text(tmp_path: Path) -> None:
+    export_model(ModelSource("toy", MODEL, initial_state(MODEL, 1)), tmp_path / "out", "llama")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        generate(tmp_path / "out", "A")

@@ -1,0 +1,136 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teleflm.data.indexed import IndexedTokens, IndexedWriter, token_dtype
+from teleflm.errors import DataError
+
+DOCUMENTS = [[1, 2, 3], [4], [], [65_499, 0]]
+
+
+def write(prefix: Path, documents: list[list[int]], dtype: npt.DTypeLike = np.uint16) -> Path:
+    with IndexedWriter(prefix, dtype) as writer:
+        for document in documents:
+            writer.add(document)
+    return prefix
+
+
+def test_the_bytes_are_megatrons(tmp_path: Path) -> None:
+    """Spelled out byte by byte from the published layout, not through our own reader."""
+    prefix = write(tmp_path / "a.b", DOCUMENTS)
+    assert (tmp_path / "a.b.bin").read_bytes() == struct.pack("<6H", 1, 2, 3, 4, 65_499, 0)
+    assert (tmp_path / "a.b.idx").read_bytes() == b"".join(
+        [
+            b"MMIDIDX\x00\x00",
+            struct.pack("<Q", 1),
+            struct.pack("<B", 8),
+            struct.pack("<QQ", 4, 5),
+            struct.pack("<4i", 3, 1, 0, 2),
+            struct.pack("<4q", 0, 6, 8, 8),
+            struct.pack("<5q", 0, 1, 2, 3, 4),
+        ]
+    )
+    wide = write(tmp_path / "wide", [[70_000]], np.int32)
+    assert wide.with_suffix(".idx").read_bytes()[17] == 4
+    assert IndexedTokens(wide).document(0).tolist() == [70_000]
+    assert IndexedTokens(prefix).path.name == "a.b.bin"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 60_000), max_size=5), min_size=1, max_size=8))
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]]
+) -> None:
+    if not any(documents):
+        documents = [*documents, [1]]
+    read = IndexedTokens(write(tmp_path_factory.mktemp("indexed") / "x", documents))
+    assert len(read) == len(documents)
+    assert read.lengths.tolist() == [len(document) for document in documents]
+    assert [read.document(i).tolist() for i in range(len(read))] == documents
+    assert read.document(-1).tolist() == documents[-1]
+    assert read.tokens.tolist() == [token for document in documents for token in document]
+    with pytest.raises(IndexError):
+        read.document(len(documents))
+
+
+def test_documents_of_several_sequences_and_mode_bytes(tmp_path: Path) -> None:
+    """Megatron's own tools may split a document in sentences, and multimodal data has modes."""
+    (tmp_path / "m.bin").write_bytes(np.arange(6, dtype="<i4").tobytes())
+    header = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 4, 3, 3)
+    tables = struct.pack("<3i3q3q", 1, 2, 3, 0, 4, 12, 0, 2, 3)
+    (tmp_path / "m.idx").write_bytes(header + tables + b"\x00\x01\x00")
+    read = IndexedTokens(tmp_path / "m")
+    assert [read.document(i).tolist() for i in range(len(read))] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_nothing_has_its_name_before_it_is_whole(tmp_path: Path) -> None:
+    writer = IndexedWriter(tmp_path / "x", np.uint16)
+    writer.add([1, 2])
+    assert not list(tmp_path.glob("x.bin")) + list(tmp_path.glob("x.idx"))
+    writer.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.bin", "x.idx"]
+    with pytest.raises(RuntimeError), IndexedWriter(tmp_path / "y", np.uint16) as other:
+        other.add([1])
+        raise RuntimeError
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.bin", "x.idx"]
+
+
+def test_a_token_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    writer = IndexedWriter(tmp_path / "x", np.uint16)
+    for token in (70_000, -1):
+        with pytest.raises(DataError, match="do not fit uint16"):
+            writer.add(np.array([token]))
+    writer.discard()
+
+
+def test_the_type_follows_the_vocabulary() -> None:
+    assert token_dtype(65_499) == np.uint16
+    assert token_dtype(65_500) == np.int32
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".idx"])
+@pytest.mark.parametrize("cut", [1, 2, 6, 8])
+def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, cut: int) -> None:
+    prefix = write(tmp_path / "x", [[1, 2, 3], [4, 5]])
+    file = prefix.with_suffix(suffix)
+    file.write_bytes(file.read_bytes()[:-cut])
+    with pytest.raises(DataError, match=rf"x\{suffix}: damaged or cut short"):
+        IndexedTokens(prefix)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (0, b"X", "magic"),
+        (9, b"\x02", "version 2"),
+        (17, b"\x07", "token type 7"),
+        (18, b"\x03", "cut short"),
+        (34, b"\x02", "cut short"),
+    ],
+)
+def test_a_damaged_index_is_named(tmp_path: Path, offset: int, value: bytes, message: str) -> None:
+    prefix = write(tmp_path / "x", [[1, 2, 3], [4, 5]])
+    file = prefix.with_suffix(".idx")
+    data = file.read_bytes()
+    file.write_bytes(data[:offset] + value + data[offset + 1 :])
+    with pytest.raises(DataError, match=rf"x\.idx: .*{message}"):
+        _ = IndexedTokens(prefix).lengths
+
+
+def test_missing_short_and_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.idx: no such file"):
+        IndexedTokens(tmp_path / "x")
+    prefix = write(tmp_path / "x", [[1]])
+    prefix.with_suffix(".idx").write_bytes(b"MMIDIDX\x00\x00\x01")
+    with pytest.raises(DataError, match=r"x\.idx: damaged"):
+        IndexedTokens(prefix)
+    prefix.with_suffix(".bin").unlink()
+    with pytest.raises(DataError, match=r"x\.bin: no such file"):
+        IndexedTokens(prefix)
+    with pytest.raises(DataError, match=r"e\.bin: no tokens"):
+        IndexedTokens(write(tmp_path / "e", [[]]))

@@ -1,0 +1,244 @@
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from teleflm.data import store as store_module
+from teleflm.data.sources import iterate_documents
+from teleflm.data.store import TokenStore, prepare
+from teleflm.data.tokenizer import Tokenizer
+from teleflm.errors import DataError, MachineError
+
+
+def texts(tokens: object, tokenizer: Tokenizer) -> list[str]:
+    """Decoded documents, each checked to end with `</s>` and to have no other."""
+    found = []
+    for i in range(len(tokens)):  # type: ignore[arg-type]
+        ids = tokens.document(i).tolist()  # type: ignore[attr-defined]
+        assert ids[-1] == tokenizer.eos_id
+        assert tokenizer.eos_id not in ids[:-1]
+        found.append(tokenizer.decode(ids))
+    return found
+
+
+def write_jsonl(path: Path, documents: list[str], domain: str | None = None) -> Path:
+    metadata = {"metadata": {"domain": domain}} if domain else {}
+    lines = (json.dumps({"text": text} | metadata) for text in documents)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_every_document_is_in_one_part_and_in_order(corpus: Path, store: TokenStore) -> None:
+    for domain in ("english", "chinese"):
+        source = [text for text, _ in iterate_documents([corpus / f"{domain}.jsonl"])]
+        train = texts(store.train(domain), store.tokenizer)
+        held_out = texts(store.held_out(domain), store.tokenizer)
+        assert sorted(train + held_out) == sorted(source)
+        assert train == [text for text in source if text not in set(held_out)]
+        assert 9 <= len(held_out) <= 15
+
+
+def test_counts_are_those_of_the_files(corpus: Path, store: TokenStore) -> None:
+    assert list(store.domains) == ["chinese", "code", "english"]
+    assert store.vocab_size == store.tokenizer.vocab_size
+    lengths = store.tokenizer.byte_lengths()
+    for domain, counts in store.domains.items():
+        train, held_out = store.train(domain), store.held_out(domain)
+        assert counts.documents == len(train)
+        assert counts.tokens == train.tokens.size
+        assert counts.bytes == lengths[train.tokens].sum()
+        assert counts.held_out_documents == len(held_out)
+        assert counts.held_out_tokens == held_out.tokens.size
+        assert counts.held_out_bytes == lengths[held_out.tokens].sum()
+    code = store.domains["code"]
+    assert code.bytes + code.held_out_bytes == (corpus / "code.txt").stat().st_size
+
+
+def test_a_single_long_text_is_held_out_in_pieces(corpus: Path, store: TokenStore) -> None:
+    whole = (corpus / "code.txt").read_text()
+    train = texts(store.train("code"), store.tokenizer)
+    held_out = texts(store.held_out("code"), store.tokenizer)
+    assert held_out
+    assert all(piece in whole and len(piece) <= 16_384 for piece in held_out)
+    # Between held-out pieces the document stays one: no more cuts than there must be.
+    assert len(train) <= len(held_out) + 1
+    assert sorted([*train, *held_out], key=whole.index) == [*_split(whole, held_out)]
+
+
+def _split(whole: str, parts: list[str]) -> list[str]:
+    found = []
+    for part in sorted(parts, key=whole.index):
+        before, whole = whole.split(part)
+        found += [before, part] if before else [part]
+    return found + ([whole] if whole else [])
+
+
+def test_held_out_documents_are_spread_evenly_and_not_by_size(
+    tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    sizes = np.random.default_rng(0).integers(1, 200, 2000)
+    documents = [f"{i} " + "a" * int(size) for i, size in enumerate(sizes)]
+    path = write_jsonl(tmp_path / "d.jsonl", documents)
+    made = prepare([path], tokenizer_dir, tmp_path / "store", held_out=0.02)
+    held_out = texts(made.held_out("d"), made.tokenizer)
+    numbers = [int(text.split()[0]) for text in held_out]
+    assert len(numbers) == pytest.approx(40, abs=3)
+    assert np.diff([0, *numbers, 2000]).max() < 100
+    assert {number % 2 for number in numbers} == {0, 1}
+    sizes_held = [len(text) for text in held_out]
+    assert np.mean(sizes_held) == pytest.approx(float(sizes.mean()), rel=0.2)
+
+
+def test_two_documents_are_enough_and_one_is_not(tokenizer_dir: Path, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "tiny.jsonl", ["one", "two"])
+    for share in (0.001, 0.999):
+        made = prepare([path], tokenizer_dir, tmp_path / f"store-{share}", held_out=share)
+        assert len(made.train("tiny")) == len(made.held_out("tiny")) == 1
+    write_jsonl(path, ["only one"])
+    with pytest.raises(DataError, match="'tiny' is a single piece of text"):
+        prepare([path], tokenizer_dir, tmp_path / "store")
+    assert not list(tmp_path.glob("*store")) + list(tmp_path.glob(".*"))
+
+
+def test_the_same_input_gives_the_same_store(
+    corpus: Path, tokenizer_dir: Path, store: TokenStore, tmp_path: Path
+) -> None:
+    again = prepare([corpus], tokenizer_dir, tmp_path / "again", held_out=0.1)
+    names = sorted(file.name for file in store.path.iterdir())
+    assert names == sorted(file.name for file in again.path.iterdir())
+    for name in names:
+        assert (store.path / name).read_bytes() == (again.path / name).read_bytes()
+
+
+def test_batches_of_any_size_give_the_same_tokens(
+    corpus: Path,
+    tokenizer_dir: Path,
+    store: TokenStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store_module, "BATCH_CHARACTERS", 700)
+    again = prepare([corpus], tokenizer_dir, tmp_path / "again", held_out=0.1)
+    for domain in store.domains:
+        assert np.array_equal(store.train(domain).tokens, again.train(domain).tokens)
+
+
+def test_special_strings_in_a_document_do_not_end_it(tokenizer_dir: Path, tmp_path: Path) -> None:
+    documents = ["a</s><s>b<pad>", "</s>"]
+    path = write_jsonl(tmp_path / "evil.jsonl", documents)
+    made = prepare([path], tokenizer_dir, tmp_path / "store")
+    parts = [made.train("evil"), made.held_out("evil")]
+    assert sorted(text for part in parts for text in texts(part, made.tokenizer)) == [
+        "</s>",
+        documents[0],
+    ]
+
+
+def test_an_existing_folder_is_kept(corpus: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "d.jsonl", ["one", "two"])
+    out = tmp_path / "store"
+    out.mkdir()
+    prepare([path], tokenizer_dir, out)
+    with pytest.raises(DataError, match=r"exists already; .* --force"):
+        prepare([corpus], tokenizer_dir, out)
+    assert list(TokenStore(out).domains) == ["d"]
+    # A failure while replacing leaves the old store as it was.
+    with pytest.raises(DataError, match="no such file or folder"):
+        prepare([tmp_path / "nowhere"], tokenizer_dir, out, force=True)
+    assert list(TokenStore(out).domains) == ["d"]
+    prepare([corpus / "english.jsonl"], tokenizer_dir, out, force=True)
+    assert list(TokenStore(out).domains) == ["english"]
+    precious = tmp_path / "home"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="is not a token store"):
+        prepare([path], tokenizer_dir, precious, force=True)
+    assert {file.name for file in tmp_path.iterdir()} == {"d.jsonl", "store", "home"}
+
+
+def test_a_stopped_prepare_leaves_nothing(
+    corpus: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare([corpus], tokenizer_dir, tmp_path / "store", progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    corpus: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(MachineError, match=r"store: could not be finished \(File too large\)"):
+            prepare([corpus], tokenizer_dir, tmp_path / "store")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be(corpus: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be made there"):
+        prepare([corpus], tokenizer_dir, tmp_path / "file" / "store")
+
+
+@pytest.mark.parametrize(
+    "name", ["../escape", "a/b", ".hidden", "x.held-out", "", "a\nb", "a" * 101]
+)
+def test_a_domain_that_is_no_file_name_is_refused(
+    tokenizer_dir: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(DataError, match="cannot be a file name"):
+        store_module._check_domain(name, [])
+
+
+def test_domains_that_clash_or_are_too_many(tokenizer_dir: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ["one", "two"], "Books")
+    write_jsonl(tmp_path / "b.jsonl", ["one", "two"], "books")
+    with pytest.raises(DataError, match="'Books' and 'books' differ only in case"):
+        prepare([tmp_path], tokenizer_dir, tmp_path / "store")
+    with pytest.raises(DataError, match="more than 100 domains"):
+        store_module._check_domain("new", [str(i) for i in range(100)])
+
+
+def test_a_share_outside_0_to_1_is_refused(tokenizer_dir: Path, tmp_path: Path) -> None:
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(DataError, match="not between 0 and 1"):
+            prepare([tmp_path], tokenizer_dir, tmp_path / "store", held_out=share)
+
+
+def test_bad_stores_are_named(store: TokenStore, tokenizer_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a token store"):
+        TokenStore(tmp_path)
+    file = tmp_path / "store.json"
+    whole = (store.path / "store.json").read_text()
+    for damaged in (whole[:50], "[]", "{}", json.dumps(json.loads(whole) | {"domains": 3})):
+        file.write_text(damaged)
+        with pytest.raises(DataError, match=r"store\.json: damaged"):
+            TokenStore(tmp_path)
+    file.write_text(json.dumps(json.loads(whole) | {"format": 2}))
+    with pytest.raises(DataError, match="store format 2, this version reads 1"):
+        TokenStore(tmp_path)
+    with pytest.raises(DataError, match="no domain 'latin'; it has 'chinese', 'code', 'english'"):
+        store.train("latin")
+
+
+def test_exchanged_files_are_noticed(store: TokenStore, tmp_path: Path) -> None:
+    for file in store.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    for suffix in (".bin", ".idx"):
+        source = tmp_path / f"english{suffix}"
+        (tmp_path / f"chinese{suffix}").write_bytes(source.read_bytes())
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["merges"].pop()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"chinese\.bin: .* tokens where store\.json says"):
+        TokenStore(tmp_path).train("chinese")
+    with pytest.raises(DataError, match="not the tokenizer that this store was made with"):
+        _ = TokenStore(tmp_path).tokenizer

@@ -1,0 +1,112 @@
+"""Generation: the cache changes nothing, and training may call it."""
+
+import pytest
+import torch
+
+from teleflm.config.model import ModelConfig
+from teleflm.errors import DataError
+from teleflm.generation.generate import generate
+from teleflm.model.init import build_model, initial_state
+from teleflm.model.network import TeleFLM
+
+PROMPT = [5, 9, 11, 3]
+
+
+@pytest.fixture(params=[1, 2], ids=["multi-head", "grouped"])
+def network(request: pytest.FixtureRequest) -> TeleFLM:
+    model = ModelConfig.model_validate(
+        {
+            "vocab_size": 40,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4 // request.param,
+            "max_position_embeddings": 48,
+            "output_mult": 0.3,
+        }
+    )
+    state = {name: 8 * w if w.dim() == 2 else w for name, w in initial_state(model, seed=2).items()}
+    return build_model(model, state, torch.float32)
+
+
+def without_cache(network: TeleFLM, prompt: list[int], number: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(number):
+        with torch.no_grad():
+            tokens.append(int(network(torch.tensor([tokens]))[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+def test_the_cache_changes_nothing(network: TeleFLM) -> None:
+    expected = without_cache(network, PROMPT, 32)
+    assert len(set(expected)) > 5
+    assert generate(network, PROMPT, 32, eos_id=None) == expected
+
+
+def test_it_stops_after_the_end_of_text(network: TeleFLM) -> None:
+    free = generate(network, PROMPT, 32, eos_id=None)
+    end = free[7]
+    expected = free[: free.index(end) + 1]
+    assert generate(network, PROMPT, 32, eos_id=end) == expected
+
+
+def test_it_stops_where_the_context_ends(network: TeleFLM) -> None:
+    assert len(generate(network, PROMPT, 1000, eos_id=None)) == 48 - len(PROMPT)
+    assert generate(network, [5] * 48, 3, eos_id=None) == []
+    with pytest.raises(DataError, match="49 tokens and the model's context 48"):
+        generate(network, [5] * 49, 3, eos_id=None)
+
+
+def test_tokens_outside_the_vocabulary(network: TeleFLM) -> None:
+    for token in (40, -1):
+        with pytest.raises(DataError, match=f"token {token} .* vocabulary of 40"):
+            generate(network, [1, token], 3, eos_id=None)
+
+
+def test_an_empty_prompt_starts_a_document(network: TeleFLM) -> None:
+    # A network that ends its text at once would make this test blind.
+    assert generate(network, [], 4, eos_id=2) == generate(network, [2], 4, eos_id=2)
+    assert generate(network, [], 4, eos_id=None) == generate(network, [1], 4, eos_id=None)
+    assert generate(network, [1], 4, eos_id=None) != generate(network, [2], 4, eos_id=None)
+
+
+def test_draws_follow_the_seed_and_the_temperature(network: TeleFLM) -> None:
+    draws = {
+        tuple(generate(network, PROMPT, 8, temperature=1.0, seed=s, eos_id=None)) for s in range(6)
+    }
+    assert len(draws) > 3
+    again = generate(network, PROMPT, 8, temperature=1.0, seed=0, eos_id=None)
+    assert tuple(again) in draws
+    greedy = generate(network, PROMPT, 8, eos_id=None)
+    assert generate(network, PROMPT, 8, temperature=1e-320, seed=1, eos_id=None) == greedy
+
+
+def test_draws_have_the_softmax_s_frequencies(network: TeleFLM) -> None:
+    with torch.no_grad():
+        expected = torch.softmax(network(torch.tensor([PROMPT]))[0, -1] / 0.5, dim=-1)
+    draws = [
+        generate(network, PROMPT, 1, temperature=0.5, seed=s, eos_id=None)[0] for s in range(600)
+    ]
+    measured = torch.bincount(torch.tensor(draws), minlength=40) / len(draws)
+    assert float((measured - expected).abs().max()) < 0.07
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_training_does_not_notice(network: TeleFLM, autocast: bool) -> None:
+    network.train()
+    loss = network(torch.tensor([PROMPT])).square().mean()
+    graphs: list[bool] = []
+    hook = network.lm_head.register_forward_hook(lambda *call: graphs.append(call[2].requires_grad))
+    before = torch.get_rng_state()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        new = generate(network, PROMPT, 4, temperature=0.7, eos_id=None)
+    hook.remove()
+    assert len(new) == 4
+    assert graphs == [False] * 4
+    assert network.training
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.grad is None for p in network.parameters())
+    loss.backward()
+    assert all(p.requires_grad and p.grad is not None for p in network.parameters())

@@ -45,7 +45,9 @@ def write_run(run_dir: Path, name: str, start: int, flops: float, grown: bool) -
     """Write a finished run; returns the FLOPs of the lineage at its end."""
     random = np.random.default_rng(start)
     run_dir.mkdir(parents=True)
-    metrics, evaluations, samples = [], [], []
+    metrics: list[dict[str, Any]] = []
+    evaluations: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
     model, steps = shape(name), STEPS[name]
     cost = flops_per_token(model, 256) * TOKENS_PER_STEP
 
@@ -97,7 +99,7 @@ def write_series(root: Path) -> dict[str, Any]:
         before = flops
         flops = write_run(root / "stages" / name, name, step, flops, grown=bool(stages))
         model = shape(name)
-        event = {"operator": "mask" if stages else "init", "to": model.model_dump()}
+        event: dict[str, Any] = {"operator": "mask" if stages else "init", "to": model.model_dump()}
         event |= {"from": stages[-1]["model"] if stages else None, "step": step, "seed": 7}
         lineage.append(event | {"tokens": step * TOKENS_PER_STEP, "ramp": RAMP if stages else 0})
         if stages:

@@ -51,11 +51,16 @@ class Certificate:
     trajectory: TrajectoryError | None
 
     @property
+    def float64_bound(self) -> float:
+        """The bound on the float64 error: a folder of weights alone holds them rounded to fp32."""
+        return FP64_BOUND if self.trajectory is not None else FP32_BOUND
+
+    @property
     def exact(self) -> bool:
         """Whether every figure is within rounding."""
         trajectory = self.trajectory
         return (
-            self.function.max_relative_logit_error <= FP64_BOUND
+            self.function.max_relative_logit_error <= self.float64_bound
             and self.function.float32_max_relative_logit_error <= FP32_BOUND
             and (trajectory is None or trajectory.max_relative_loss_difference <= TRAJECTORY_BOUND)
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from teleflm.checkpoint.manifest import MANIFEST, Manifest, problems, read_manifest
 from teleflm.checkpoint.save import FIRST_MOMENT, SECOND_MOMENT, TOKENIZER
@@ -77,7 +78,7 @@ def _read_tensors(folder: Path, manifest: Manifest, prefix: str, names: list[str
     for name in names:
         found = stored.get(prefix + name)
         shape = parameter_of(name).shape(manifest.model)
-        if found is None or tuple(found.size) != shape:
+        if not isinstance(found, TensorStorageMetadata) or tuple(found.size) != shape:
             raise CheckpointError(
                 f"{folder}: tensor {prefix + name!r} is missing or not of shape {shape}; "
                 "this is a checkpoint of another model"

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -26,7 +27,7 @@ class FileRecord(Strict):
 class Manifest(Strict):
     """`manifest.json` of a checkpoint. `config` is the resolved run, None where no run made it."""
 
-    format: int = 1
+    format: Literal[1] = 1
     step: int
     tokens: int
     sequences: int
@@ -78,7 +79,8 @@ def problems(folder: Path) -> Iterator[str]:
     Raises:
         CheckpointError: the manifest itself is missing or damaged.
     """
-    for name, record in read_manifest(folder).files.items():
+    files = read_manifest(folder).files
+    for name, record in files.items():
         path = folder / name
         if not path.is_file():
             yield f"{path}: missing"
@@ -86,6 +88,10 @@ def problems(folder: Path) -> Iterator[str]:
             yield f"{path}: {path.stat().st_size} bytes instead of {record.bytes}"
         elif _sha256(path) != record.sha256:
             yield f"{path}: checksum differs, the file was changed"
+    # The reader takes tensors from every such file, so a stray copy would be loaded unchecked.
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name not in files:
+            yield f"{path}: not one of the checkpoint's files, move it away"
 
 
 def sync(path: Path) -> None:

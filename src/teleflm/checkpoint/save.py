@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import HuggingFaceStorageWriter
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter
 
 from teleflm.checkpoint.manifest import MANIFEST, Manifest, record_files, sync
 from teleflm.config.run import RunConfig
@@ -21,6 +21,7 @@ from teleflm.errors import CheckpointError, MachineError
 from teleflm.growth.state import TrainingState
 
 TOKENIZER = "tokenizer"
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # Prefixes of the three kinds of tensors; weights keep their plain names.
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg.", "exp_avg_sq."
 
@@ -78,7 +79,7 @@ def written_aside(folder: Path) -> Iterator[Path]:
     Raises:
         MachineError: the disk is full or fails.
     """
-    partial = folder.parent / f".{folder.name}.partial"
+    partial, old = (folder.parent / f".{folder.name}.{kind}" for kind in ("partial", "old"))
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -86,9 +87,12 @@ def written_aside(folder: Path) -> Iterator[Path]:
         for path in (*partial.rglob("*"), partial):
             sync(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            # Moved, not removed: a crash in between must not lose both.
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
         partial.rename(folder)
         sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if (reason := _disk_error(error)) is not None:
@@ -103,7 +107,7 @@ def _disk_error(error: BaseException | None) -> str | None:
     """The operating system's word where a disk failed, also from inside a library's error."""
     if error is None:
         return None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return error.strerror
     if "No space left" in str(error):
         return "No space left on device"
@@ -117,8 +121,13 @@ def _write_tensors(folder: Path, state: TrainingState) -> None:
     with warnings.catch_warnings():
         # It says that there is no process group; with one process there need not be.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.save(
-            tensors,
-            storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
-            no_dist=True,
-        )
+        try:
+            dcp.save(
+                tensors,
+                storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
+                no_dist=True,
+            )
+        except CheckpointException as error:
+            # It is no Exception, so nobody would catch it, and hides what failed in its text.
+            failure, _ = next(iter(error.failures.values()))
+            raise failure from None

@@ -1,9 +1,8 @@
 """The `teleflm` command: one short file a verb, and one place where errors become exit codes."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from teleflm import __version__
@@ -20,6 +19,19 @@ from teleflm.cli import (
     verify,
 )
 from teleflm.errors import MachineError, TeleflmError
+
+# After Ctrl-C; newer releases of typer return it without a word, older ones raise.
+_INTERRUPTED = 130
+# A path that cannot be what it was given as: the input is at fault, not the machine.
+_PATH_ERRORS = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+# typer carries its own copy of click or uses the installed one, by its version.
+_UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="teleflm",
@@ -64,17 +76,23 @@ def main() -> None:
     SIGINT and SIGTERM.
     """
     try:
-        code = app(standalone_mode=False)
-    except click.UsageError as error:
+        code = app(prog_name="teleflm", standalone_mode=False)
+    except _UsageError as error:
+        if not error.format_message():  # a bare `teleflm` has shown its help already
+            sys.exit(2)
         hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         _fail(f"{error.format_message()}{hint}", 2)
     except TeleflmError as error:
         _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("stopped; what was finished is kept, run the same command again to go on", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except _PATH_ERRORS as error:
+        _fail(f"{error.filename or 'a path'}: {error.strerror}; give another path", 2)
     except OSError as error:
         machine = MachineError(f"{error.filename or 'the system'}: {error.strerror or error}")
         _fail(str(machine), machine.exit_code)
+    if code == _INTERRUPTED:
+        _fail("stopped; what was finished is kept, run the same command again to go on", code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,5 +1,6 @@
 """Strict typed configuration: YAML in, a frozen model or one clear error out."""
 
+import copy
 import difflib
 import json
 import re
@@ -16,16 +17,34 @@ from teleflm.errors import ConfigError
 class Strict(BaseModel):
     """Base of every configuration model: frozen, strictly typed, unknown keys forbidden."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+    # Infinity and NaN have no JSON: a manifest that held one could never be read again.
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 ConfigType = TypeVar("ConfigType", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: plain PyYAML reads `3e-4` as a string, a classic way to lose a run."""
+    """YAML 1.2 floats: plain PyYAML reads `3e-4` as a string, a classic way to lose a run. Nor are
+    there dates (`run_dir: 2025-01-31`), or two values for a key, of which the last would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -80,9 +99,9 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     it into one, by way of `preset`.
 
     Raises:
-        ConfigError: an override without `=`.
+        ConfigError: an override without `=`, or with a value that is not YAML.
     """
-    merged = json.loads(json.dumps(data))
+    merged = copy.deepcopy(data)
     for override in overrides:
         dotted, separator, text = override.partition("=")
         if not separator or not dotted:
@@ -97,7 +116,12 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
                 below = {"preset": below}
             node[parent] = below
             node = below
-        node[leaf] = parse_value(text)
+        try:
+            node[leaf] = parse_value(text)
+        except yaml.YAMLError:
+            raise ConfigError(
+                f"override {override!r}: the value is not valid YAML; quote it"
+            ) from None
     return merged
 
 

@@ -50,8 +50,19 @@ def from_huggingface(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Our fields of the model that a `config.json` describes.
 
     Raises:
-        ConfigError: another architecture, or a field of it that our network does not have.
+        ConfigError: another architecture, a field of it that our network does not have, or a
+            damaged file.
     """
+    try:
+        return _fields(data, source)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(
+            f"{source}: a value of the wrong kind ({error}); the file is damaged: copy or download "
+            "it again"
+        ) from None
+
+
+def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     kind = data.get("model_type")
     if kind not in _FAMILY_DEFAULTS:
         raise ConfigError(

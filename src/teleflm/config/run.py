@@ -171,24 +171,47 @@ def load_run(
 
 
 def resolve_run(data: dict[str, Any], source: str, parent: ModelConfig | None = None) -> RunConfig:
-    """The run that a plain mapping describes; MODEL entries are resolved (see `resolve_model`)."""
+    """The run that a plain mapping describes; MODEL entries are resolved (see `resolve_model`).
+
+    Raises:
+        ConfigError: naming the source and the field; also where `model` is given and is not that of
+            the checkpoint.
+    """
     plain = dict(data)
     if parent is not None:
+        if "model" in plain:
+            _check_same_model(plain["model"], parent, source)
         plain["model"] = parent.model_dump()
     elif "model" not in plain:
         raise ConfigError(f"{source}: key 'model' is missing; add it, or start_from a checkpoint")
     else:
-        plain["model"] = _resolved(plain["model"], None)
+        plain["model"] = _resolved(plain["model"], None, f"{source}: model")
     growth = plain.get("growth")
     if isinstance(growth, dict) and "to" in growth:
         model = build(ModelConfig, plain["model"], f"{source}: model")
-        plain["growth"] = {**growth, "to": _resolved(growth["to"], model)}
+        to = _resolved(growth["to"], model, f"{source}: growth.to")
+        plain["growth"] = {**growth, "to": to}
     return build(RunConfig, plain, source)
 
 
-def _resolved(spec: Any, parent: ModelConfig | None) -> dict[str, Any]:
+def _resolved(spec: Any, parent: ModelConfig | None, place: str) -> dict[str, Any]:
+    try:
+        model = resolve_model(spec, parent)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {str(error).removeprefix('model: ')}") from None
     # Only what was given, so that `model_fields_set` still tells an explicit vocabulary.
-    return resolve_model(spec, parent).model_dump(exclude_unset=True)
+    return model.model_dump(exclude_unset=True)
+
+
+def _check_same_model(spec: Any, parent: ModelConfig, source: str) -> None:
+    given = _resolved(spec, parent, f"{source}: model")
+    for field, value in given.items():
+        old = getattr(parent, field)
+        if value != old:
+            raise ConfigError(
+                f"{source}: model.{field} is {value}, but the checkpoint of start_from has {old}; "
+                "leave model out, or grow to another one with growth.to"
+            )
 
 
 def with_vocabulary(config: RunConfig, vocab_size: int | None) -> RunConfig:

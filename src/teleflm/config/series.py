@@ -47,7 +47,11 @@ class SeriesConfig(Strict):
     def stage_run(self, index: int) -> dict[str, Any]:
         """The RUN.yaml mapping of a stage, but for where it runs and starts from."""
         stage = {key: value for key, value in self.stages[index].items() if key != "name"}
-        return _laid_over(self.run, stage)
+        run = _laid_over(self.run, stage)
+        if index:
+            # A `model` for all stages is where the series begins; later ones grow from it.
+            run.pop("model", None)
+        return run
 
 
 def load_series(path: Path) -> SeriesConfig:

@@ -7,6 +7,7 @@ import torch
 
 from teleflm.data.loader import held_out_windows
 from teleflm.data.mixture import Mixture
+from teleflm.errors import DataError
 from teleflm.model.loss import autocast, loss_sum
 from teleflm.model.network import TeleFLM
 
@@ -47,6 +48,9 @@ def evaluate(
 
     Returns:
         None where no domain has a held-out part.
+
+    Raises:
+        DataError: a held-out token outside the vocabulary.
     """
     lengths = mixture.tokenizer.byte_lengths() if mixture.tokenizer else None
     device = network.lm_head.weight.device
@@ -59,6 +63,11 @@ def evaluate(
         total, count, size = 0.0, 0, 0
         rows = max(1, min(_TOKENS_AT_A_TIME, tokens) // sequence_length)
         for window in held_out_windows(domain.held_out, sequence_length, rows):
+            if window.max() >= network.config.vocab_size:
+                raise DataError(
+                    f"{domain.held_out.path}: token {window.max()} is outside the vocabulary of "
+                    f"{network.config.vocab_size}; use the tokenizer this file was made with"
+                )
             batch = torch.from_numpy(window).to(device)
             with autocast(network, dtype):
                 total += loss_sum(network, batch).item()
@@ -67,7 +76,8 @@ def evaluate(
             size += int(lengths[real].sum()) if lengths is not None else 0
             if count >= tokens:
                 break
-        nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size
+        if count:
+            nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size
     if not nats:
         return None
     bpb = {name: nats[name] / math.log(2) / sizes[name] for name in nats if sizes[name]}

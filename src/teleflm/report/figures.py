@@ -13,16 +13,17 @@ from typing import Any, Literal
 import numpy as np
 
 from teleflm.errors import MissingExtraError
-from teleflm.report.records import Array, Timeline, Trace, column, thinned
+from teleflm.report.records import Array, Timeline, Trace, column, steps_a_point, thinned
 from teleflm.report.words import count
 
 STAGE_COLOURS = ("#3566a8", "#b86f1b", "#2c8a6d", "#8a4f9e", "#a83f4c")
-INK, MUTED, RULE, SHADE = "#20242b", "#6b7280", "#d9dce1", "#eef0f3"
+INK, MUTED, RULE, SHADE, CARD = "#20242b", "#6b7280", "#d9dce1", "#eef0f3", "#ffffff"
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     RULE: "var(--rule)",
     SHADE: "var(--shade)",
+    CARD: "var(--card)",
     **{colour: f"var(--stage-{index})" for index, colour in enumerate(STAGE_COLOURS)},
 }
 # Over this first share of the steps the loss falls from
@@ -34,6 +35,8 @@ _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 11,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
@@ -122,7 +125,8 @@ def _render(
     except ImportError:
         raise MissingExtraError("matplotlib", "report") from None
     # The salt keeps the ids of one chart's clip paths and markers apart from another's.
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    style: Any = {**_STYLE, "svg.hashsalt": salt}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(target, format=kind, dpi=160, transparent=kind == "svg")
@@ -130,11 +134,12 @@ def _render(
 
 def draw_loss(axes: Any, traces: Sequence[Trace], marks: Sequence[GrowthMark], x: XAxis) -> None:
     """Training loss faint, held-out loss marked, growths as lines and their ramps as bands."""
-    timeline = Timeline(traces)
+    timeline, size = Timeline(traces), steps_a_point(traces)
     for index, trace in enumerate(traces):
         colour = colour_of(index)
-        at = thinned(trace.column(x))
-        axes.plot(at, thinned(trace.column("loss")), color=colour, alpha=0.35, linewidth=0.9)
+        if trace.metrics:
+            at, loss = (thinned(trace.column(key), size) for key in (x, "loss"))
+            axes.plot(at, loss, color=colour, alpha=0.35, linewidth=0.9)
         axes.plot(
             timeline.at(column(trace.evaluations, "step"), x),
             column(trace.evaluations, "loss"),
@@ -160,6 +165,7 @@ def draw_loss(axes: Any, traces: Sequence[Trace], marks: Sequence[GrowthMark], x
             ha="right",
             va="top",
             fontsize=10.5,
+            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.5},
         )
     axes.set_ylabel("loss, nats per token")
 
@@ -192,8 +198,9 @@ def draw_series(
     from matplotlib.ticker import LogLocator
 
     for index, trace in enumerate(traces):
-        values = thinned(trace.column(key))
-        axes.plot(thinned(trace.column("step")), values, color=colour_of(index), linewidth=1.3)
+        if trace.metrics:
+            at, values = (thinned(trace.column(k), steps_a_point(traces)) for k in ("step", key))
+            axes.plot(at, values, color=colour_of(index), linewidth=1.3)
     if key == "grad_norm":
         axes.set_yscale("log", subs=[])
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

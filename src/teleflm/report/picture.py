@@ -24,7 +24,9 @@ def write_picture(series_dir: Path, out_png: Path) -> Path:
         figures.draw_loss(axes, traces, marks, "tokens")
         axes.set_title(_heading(summary), loc="left", fontsize=14, fontweight="bold", pad=14)
         caption = "\n".join(filter(None, map(_caption, summary.growths)))
-        axes.set_xlabel(f"tokens\n\n{caption}" if caption else "tokens", linespacing=1.35)
+        axes.figure.supxlabel(
+            caption, x=0.01, ha="left", fontsize=10, color=figures.MUTED, linespacing=1.5
+        )
 
     figures.png(out_png, (11.0, 4.9), draw)
     return out_png
@@ -46,5 +48,5 @@ def _caption(growth: Growth) -> str:
     return (
         f"Grown to {growth.to}: logits changed by {error(function)} (bound {bound(FP64_BOUND)}), "
         f"losses of {steps} further steps by {error(trajectory)} (bound {bound(TRAJECTORY_BOUND)}),"
-        f" held-out loss {decimal(growth.loss_before)} before and {decimal(growth.loss_after)} after"
+        f" held-out loss {decimal(growth.loss_before)} → {decimal(growth.loss_after)}"
     )

@@ -13,6 +13,8 @@ from teleflm.training.hooks.jsonl import read_jsonl
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 
+_POINTS = 500
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -67,10 +69,12 @@ class Timeline:
         return float(self._axes["step"][-1])
 
 
-def thinned(values: Array, most: int = 600) -> Array:
-    """At most `most` means of neighbouring values, so that a long run fits a picture."""
-    if len(values) <= most:
-        return values
-    edges = np.linspace(0, len(values), most + 1).astype(int)[:-1]
-    sizes = np.diff(np.append(edges, len(values)))
-    return np.add.reduceat(values, edges) / sizes
+def steps_a_point(traces: Sequence[Trace]) -> int:
+    """How many steps one point of a picture stands for, so that a long lineage fits into it."""
+    return max(1, sum(len(trace.metrics) for trace in traces) // _POINTS)
+
+
+def thinned(values: Array, size: int) -> Array:
+    """Means of `size` neighbouring values; the last may be of fewer."""
+    edges = np.arange(0, len(values), size)
+    return np.add.reduceat(values, edges) / np.diff(np.append(edges, len(values)))

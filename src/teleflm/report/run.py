@@ -7,7 +7,7 @@ from teleflm.model.axes import parameter_count
 from teleflm.report import tables
 from teleflm.report.figures import GrowthMark
 from teleflm.report.page import write_page
-from teleflm.report.records import Row, Trace, read_trace
+from teleflm.report.records import Row, Trace, read_trace, steps_a_point
 from teleflm.report.series import domain_charts, loss_charts, panels
 from teleflm.report.words import count, decimal
 
@@ -33,7 +33,10 @@ def write_run_report(run_dir: Path) -> Path:
         sizes=tables.SIZES,
         parameters=parameter_count(config.final_model),
         parameters_before=parameter_count(config.model),
+        grows=bool(marks),
+        evaluation=trace.evaluations[-1] if trace.evaluations else {},
         last=trace.metrics[-1] if trace.metrics else {},
+        averaged=steps_a_point([trace]),
         losses=loss_charts([trace], marks),
         panels=panels([trace], marks),
         domains=domain_charts([trace], marks),
@@ -54,7 +57,8 @@ def _marks(trace: Trace) -> list[GrowthMark]:
 
 def _lede(config: RunConfig, trace: Trace) -> list[str]:
     model = config.final_model
-    begun = f"A model of {count(parameter_count(model))} parameters ({tables.shape_of(model.model_dump())})"
+    shape = tables.shape_of(model.model_dump())
+    begun = f"A model of {count(parameter_count(model))} parameters ({shape})"
     grown = f", grown from {count(parameter_count(config.model))}," if config.growth else ""
     done, planned = len(trace.metrics), config.training.steps
     steps = f"all {planned:,} steps" if done >= planned else f"{done:,} of {planned:,} steps"
@@ -68,6 +72,4 @@ def _lede(config: RunConfig, trace: Trace) -> list[str]:
 
 def _latest(samples: list[Row]) -> list[tuple[str, str]]:
     """(prompt, continuation) of the newest samples."""
-    return [
-        (row["prompt"], row["text"]) for row in samples if row["step"] == samples[-1]["step"]
-    ]
+    return [(row["prompt"], row["text"]) for row in samples if row["step"] == samples[-1]["step"]]

@@ -1,14 +1,14 @@
 """report.html of a series: the whole story on one page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from teleflm.report import figures, tables
-from teleflm.report.figures import GrowthMark
+from teleflm.report.figures import GrowthMark, XAxis
 from teleflm.report.page import Chart, chart, write_page
-from teleflm.report.records import Timeline, Trace, read_trace
+from teleflm.report.records import Timeline, Trace, read_trace, steps_a_point
 from teleflm.report.summary import Growth, Summary, read_summary
 from teleflm.report.words import count, decimal, duration, error, listing, power, times
 from teleflm.series.layout import SeriesLayout
@@ -42,6 +42,7 @@ def write_series_report(series_dir: Path) -> Path:
         lede=lede(summary, checks),
         family_heads=heads,
         family=family,
+        averaged=steps_a_point(traces),
         losses=loss_charts(traces, marks),
         panels=panels(traces, marks),
         domains=domain_charts(traces, marks),
@@ -79,13 +80,17 @@ def loss_charts(traces: Sequence[Trace], marks: Sequence[GrowthMark]) -> list[Ch
         if held_out
         else ""
     )
+    views: list[tuple[XAxis, str, Callable[[float | None], str]]] = [
+        ("tokens", "tokens read", count),
+        ("flops", "FLOPs spent", power),
+    ]
     charts = []
-    for key, title, form in (("tokens", "tokens read", count), ("flops", "FLOPs spent", power)):
-        places = [form(float(timeline.at(mark.step, key))) for mark in marks]
+    for x, title, form in views:
+        places = [form(float(timeline.at(mark.step, x))) for mark in marks]
         grown = f"Growths at {listing(places)}." if places else ""
-        draw = partial(figures.draw_loss, traces=traces, marks=marks, x=key)
+        draw = partial(figures.draw_loss, traces=traces, marks=marks, x=x)
         alt = f"Line chart of the loss over {title}. {fall}{grown}"
-        charts.append(chart(f"loss-{key}", (9.0, 3.9), alt, draw, f"Loss over {title}"))
+        charts.append(chart(f"loss-{x}", (10.4, 4.2), alt, draw, f"Loss over {title}"))
     return charts
 
 

@@ -62,7 +62,11 @@ def _figures(model: Mapping[str, Any], parameters: float | None) -> list[float |
 
 def _parameters(value: float | None) -> str:
     # The published figures have more digits than three, and are quoted whole.
-    return f"{value / 1e9:,.2f}\N{NO-BREAK SPACE}B" if value is not None and value >= 1e9 else count(value)
+    return (
+        f"{value / 1e9:,.2f}\N{NO-BREAK SPACE}B"
+        if value is not None and value >= 1e9
+        else count(value)
+    )
 
 
 def _model_row(

@@ -9,6 +9,7 @@ from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import open_model
 from teleflm.checkpoint.source import ModelSource
+from teleflm.config.huggingface import ExportKind
 from teleflm.config.series import SeriesConfig
 from teleflm.data.files import write_whole
 from teleflm.model.init import build_model
@@ -33,7 +34,7 @@ def finish_series(config: SeriesConfig, layout: SeriesLayout) -> None:
     write_series_report(layout.root)
 
 
-def _export(layout: SeriesLayout, kind: str) -> Json:
+def _export(layout: SeriesLayout, kind: ExportKind) -> Json:
     """Export in one format (unless it is there) and read it back to see that it is the model."""
     last = len(layout.stages) - 1
     source, out = open_model(layout.last(last)), layout.export(kind)

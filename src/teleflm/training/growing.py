@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
-from teleflm.checkpoint.manifest import Manifest, manifest_digest
+from teleflm.checkpoint.manifest import MANIFEST, Manifest, manifest_digest
 from teleflm.checkpoint.save import TOKENIZER, save_checkpoint
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig, OptimizerConfig
@@ -55,6 +55,10 @@ def grow_checkpoint(
     """
     if out.exists() and not force:
         raise CheckpointError(f"{out}: exists; give another place, or --force to replace it")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{out}: exists and is no checkpoint, so it stays; give another place"
+        )
     folder = find_checkpoint(source)
     manifest, state = load_checkpoint(folder)
     check_growth(state.model, to)

@@ -35,7 +35,7 @@ def accumulate(network: TeleFLM, batch: Tensor, micro_batch: int, dtype: str) ->
     for rows in batch.split(micro_batch):
         with autocast(network, dtype):
             loss = loss_sum(network, rows) / predictions
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += loss.detach()
     return total
 

@@ -16,4 +16,4 @@ class Hook:
         """After the last step, or when a signal stops the run."""
 
     def close(self) -> None:
-        """Whatever happened: release files and the terminal."""
+        """Whatever happened, even before `on_start`: release files and the terminal."""

@@ -13,6 +13,9 @@ class SaveCheckpoints(Hook):
     `checkpoint.keep` stay."""
 
     def on_start(self, run: Run) -> None:
+        # The one that the run goes on from is whole; a later one was passed over as damaged, and
+        # is replaced when its step comes.
+        self._saved = run.step if step_folder(run.directory, run.step).exists() else None
         if run.own_steps == 0:
             self._save(run)
 
@@ -25,8 +28,10 @@ class SaveCheckpoints(Hook):
 
     def _save(self, run: Run) -> None:
         folder = step_folder(run.directory, run.step)
-        if folder.exists():
+        if run.step == self._saved:
             return
-        save_checkpoint(folder, run.state(), run.config, run.tokenizer)
-        for old in checkpoints(run.directory)[: -run.config.checkpoint.keep]:
+        save_checkpoint(folder, run.state(), run.config, run.tokenizer, force=True)
+        self._saved = run.step
+        known = [other for other in checkpoints(run.directory) if other <= folder]
+        for old in known[: -run.config.checkpoint.keep]:
             shutil.rmtree(old)

@@ -1,5 +1,6 @@
 """In-loop evaluation and sample text."""
 
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 
 from teleflm.evaluation.bpb import evaluate
@@ -15,15 +16,25 @@ class Evaluate(Hook):
     `evaluation.every` and at the last; at the same times samples.jsonl, prompts continued
     greedily."""
 
+    def __init__(self) -> None:
+        self._open = ExitStack()
+
     def on_start(self, run: Run) -> None:
-        self._evaluations = JsonLines(run.directory / "evaluation.jsonl", run.step)
-        self._samples = JsonLines(run.directory / "samples.jsonl", run.step)
-        if run.step not in self._evaluations.steps:
+        self._evaluations, self._samples = (
+            self._open.enter_context(closing(JsonLines(run.directory / name, run.step)))
+            for name in ("evaluation.jsonl", "samples.jsonl")
+        )
+        done = self._evaluations.steps | self._samples.steps
+        if self._is_due(run) and run.step not in done:
             self._evaluate(run)
 
     def on_step(self, run: Run, record: StepRecord) -> None:
-        if run.own_steps % run.config.evaluation.every == 0 or run.step == run.last_step:
+        if self._is_due(run):
             self._evaluate(run)
+
+    def _is_due(self, run: Run) -> bool:
+        # Step 0 too. Where a process stopped in between, the next one has nothing to add.
+        return run.own_steps % run.config.evaluation.every == 0 or run.step == run.last_step
 
     def _evaluate(self, run: Run) -> None:
         config = run.config
@@ -55,5 +66,4 @@ class Evaluate(Hook):
             )
 
     def close(self) -> None:
-        self._evaluations.close()
-        self._samples.close()
+        self._open.close()

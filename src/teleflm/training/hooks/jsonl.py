@@ -4,16 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from teleflm.errors import DataError
+
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file; a torn last line (a killed writer) is left out."""
+    """The whole lines of a file; a torn last line (a killed writer) is left out.
+
+    Raises:
+        DataError: a line that is not JSON; it is named.
+    """
     if not path.exists():
         return []
+    # Bytes, as a line may be torn inside a character; and no splitlines(), which would cut at
+    # U+2028 and the like within a text.
+    *lines, _ = path.read_bytes().split(b"\n")
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
-        records.append(json.loads(line))
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise DataError(f"{path}, line {number}: damaged, not JSON; remove that line") from None
     return records
 
 

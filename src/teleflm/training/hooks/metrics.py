@@ -1,5 +1,6 @@
 """metrics.jsonl and TensorBoard."""
 
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Any
 
@@ -11,29 +12,33 @@ from teleflm.training.run import Run, StepRecord
 class Metrics(Hook):
     """A line a step in metrics.jsonl."""
 
+    def __init__(self) -> None:
+        self._open = ExitStack()
+
     def on_start(self, run: Run) -> None:
-        self._lines = JsonLines(run.directory / "metrics.jsonl", run.step)
+        lines = JsonLines(run.directory / "metrics.jsonl", run.step)
+        self._lines = self._open.enter_context(closing(lines))
 
     def on_step(self, run: Run, record: StepRecord) -> None:
         self._lines.append(asdict(record))
 
     def close(self) -> None:
-        self._lines.close()
+        self._open.close()
 
 
 class TensorBoard(Hook):
     """The same figures as TensorBoard scalars; without the library, nothing."""
 
-    def on_start(self, run: Run) -> None:
+    def __init__(self) -> None:
         self._writer: Any = None
+
+    def on_start(self, run: Run) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
         # Events of steps that a resumed run takes again are struck out.
-        self._writer = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(run.directory / "tensorboard"), purge_step=run.step + 1
-        )
+        self._writer = SummaryWriter(str(run.directory / "tensorboard"), purge_step=run.step + 1)
 
     def on_step(self, run: Run, record: StepRecord) -> None:
         if self._writer is None:

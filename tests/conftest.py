@@ -1,12 +1,22 @@
-"""A small corpus of three scripts, a tokenizer and a store made of it."""
+"""What rooms share: a small corpus of three scripts, a tokenizer and a store made of it, and the
+command line in this process."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
+from teleflm.cli.main import main
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+
+# A first example pays for imports and compilation; time says nothing here.
+settings.register_profile("teleflm", deadline=None, max_examples=25)
+settings.load_profile("teleflm")
 
 ENGLISH = "In the year {0}, the ship number {1} sailed past the old harbour and was seen no more.\n"
 CHINESE = "第{0}回，那船在{1}年过了旧港，从此没有人再见过它。\n"
@@ -46,3 +56,28 @@ def store(
     """A store with a tenth held out."""
     out = tmp_path_factory.mktemp("stores") / "store"
     return prepare([corpus], tokenizer_dir, out, held_out=0.1)
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def teleflm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line as its script starts it, in this process."""
+
+    def command(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["teleflm", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Outcome(end.value.code, *capsys.readouterr())
+
+    return command

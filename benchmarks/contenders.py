@@ -1,0 +1,133 @@
+"""Training steps to be timed: ours, and one of `transformers.LlamaForCausalLM`."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from teleflm.config.huggingface import to_huggingface
+from teleflm.config.model import ModelConfig, model_fields, resolve_model
+from teleflm.config.run import DataConfig, GrowthConfig, OptimizerConfig, RunConfig, TrainingConfig
+from teleflm.data.mixture import Mixture
+from teleflm.growth.state import TrainingState
+from teleflm.training.learner import Learner
+from teleflm.training.start import start_state
+from teleflm.training.step import train_step
+
+OPTIMIZER = OptimizerConfig(learning_rate=1e-4, matrix_learning_rate=1e-4, weight_decay=0.1)
+_RAMP = 1000
+_LOGIT_STD = 4.0
+
+
+def shape(spec: str, vocab_size: int, sequence_length: int) -> ModelConfig:
+    """The model of a preset, file or folder, with `vocab_size` where that leaves it open.
+
+    Its multipliers are set to 1, which Llama has none of; they cost nothing either way.
+    """
+    fields = {"vocab_size": vocab_size, **model_fields(spec)}
+    model = resolve_model({**fields, "max_position_embeddings": sequence_length})
+    return model.model_copy(
+        update={"input_mult": 1.0, "output_mult": model.hidden_size / model.mup_base_width}
+    )
+
+
+def fresh_state(model: ModelConfig, seed: int = 0) -> TrainingState:
+    """The state that a run of `model` starts from, but for a sharper head.
+
+    An ordinary init predicts every token alike, and then any work would have the same loss.
+    """
+    state = start_state(_run(model, seed, None), Mixture([], None, None))
+    head = state.weights["lm_head.weight"]
+    head *= _LOGIT_STD / (model.vector_init_std * model.hidden_size**0.5)
+    return state
+
+
+def state_in_ramp(parent: ModelConfig, child: ModelConfig) -> TrainingState:
+    """`parent` grown to `child`, half-way through its ramp."""
+    growth = GrowthConfig(to=child, place="even", ramp=_RAMP)
+    state = start_state(_run(parent, 0, growth), Mixture([], None, None))
+    return replace(state, step=_RAMP // 2)
+
+
+def _run(model: ModelConfig, seed: int, growth: GrowthConfig | None) -> RunConfig:
+    return RunConfig(
+        run_dir="unused",
+        model=model,
+        seed=seed,
+        data=DataConfig(path="unused", sequence_length=1),
+        training=TrainingConfig(steps=1, global_batch=1),
+        growth=growth,
+    )
+
+
+class Ours:
+    """The project's training step, as its loop takes it."""
+
+    def __init__(
+        self, state: TrainingState, batch: Tensor, micro_batch: int, *, compile: bool = False
+    ) -> None:
+        self._learner = Learner(state, OPTIMIZER, device=batch.device)
+        self._batch, self._micro_batch, self._step = batch, micro_batch, state.step
+        if compile:
+            for block in self._learner.network.model.layers:
+                block.compile()
+
+    def __call__(self) -> float:
+        """Take a step; its loss."""
+        result = train_step(
+            self._learner,
+            self._batch,
+            step=self._step,
+            factor=1.0,
+            clip=OPTIMIZER.clip,
+            micro_batch=self._micro_batch,
+            dtype="bf16",
+        )
+        self._step += 1
+        return result.loss
+
+
+class HuggingFaceLlama:
+    """The same step with transformers: bf16 autocast, SDPA, its own loss, clipping, fused AdamW."""
+
+    def __init__(
+        self, state: TrainingState, batch: Tensor, micro_batch: int, *, compile: bool = False
+    ) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        fields = {**to_huggingface(state.model, "llama"), "attn_implementation": "sdpa"}
+        config = LlamaConfig(**fields)
+        self._network = LlamaForCausalLM(config)
+        self._network.load_state_dict(state.weights)
+        nn.Module.to(self._network, batch.device).train()
+        self._batch, self._micro_batch = batch, micro_batch
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(),
+            lr=OPTIMIZER.learning_rate,
+            betas=OPTIMIZER.betas,
+            eps=OPTIMIZER.eps,
+            weight_decay=OPTIMIZER.weight_decay,
+            fused=True,
+        )
+        if compile:
+            for block in self._network.model.layers:
+                block.compile()
+
+    def __call__(self) -> float:
+        """Take a step; its loss."""
+        parts = self._batch.split(self._micro_batch)
+        total = torch.zeros((), device=self._batch.device)
+        for rows in parts:
+            # Shifted here, so that both sides predict the same tokens and no row loses one.
+            targets = rows[:, 1:].contiguous()
+            with torch.autocast(rows.device.type, torch.bfloat16):
+                output = self._network(
+                    input_ids=rows[:, :-1], labels=targets, shift_labels=targets, use_cache=False
+                )
+            loss = output.loss / len(parts)
+            loss.backward()
+            total += loss.detach()
+        nn.utils.clip_grad_norm_(self._network.parameters(), OPTIMIZER.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return total.item()

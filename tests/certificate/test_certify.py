@@ -1,0 +1,165 @@
+"""The certificate notices each rule that is broken."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+import teleflm.growth.ramp
+from teleflm.certificate.certify import Certificate, certify
+from teleflm.errors import CheckpointError
+from teleflm.growth.grow import grow
+from teleflm.growth.maps import GrowthMap
+from teleflm.growth.ramp import Ramp, ramp_between
+from teleflm.growth.state import TrainingState
+from teleflm.model.axes import Axis
+from teleflm.model.network import RMSNorm
+from teleflm.training.learner import Learner
+from tests.growing import CHILD, OPTIMIZER, PARENT, trained_state
+
+Broken = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(scope="module")
+def parent() -> TrainingState:
+    return trained_state(PARENT, steps=5)
+
+
+def test_a_right_growth_is_certified(parent: TrainingState) -> None:
+    certificate = certify(parent, grow(parent, CHILD, ramp=9, seed=1), optimizer=OPTIMIZER)
+    assert certificate.exact
+    record = certificate.to_json()
+    assert record["function"]["dtype"] == "float64"
+    assert record["trajectory"]["steps"] == 30
+    assert record["exact"] is True
+
+
+def _ramp_with(monkeypatch: pytest.MonkeyPatch, change: Callable[[Ramp], Ramp]) -> None:
+    def broken(*arguments: object) -> Ramp:
+        return change(ramp_between(*arguments))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(teleflm.growth.ramp, "ramp_between", broken)
+
+
+def plain_norm_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    _ramp_with(monkeypatch, lambda ramp: replace(ramp, width_fraction=1.0))
+
+
+def eps_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(norm: RMSNorm, x: torch.Tensor) -> torch.Tensor:
+        fraction = norm.width_fraction if norm.width_fraction is not None else x.new_ones(())
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps)
+        return x * scale * norm.weight * fraction.sqrt()
+
+    monkeypatch.setattr(RMSNorm, "forward", forward)
+
+
+def multiplier_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    _ramp_with(monkeypatch, lambda ramp: replace(ramp, logit_multiplier=CHILD.logit_multiplier))
+
+
+def input_multiplier_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    _ramp_with(monkeypatch, lambda ramp: replace(ramp, input_multiplier=CHILD.input_mult))
+
+
+def learning_rate_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only for the child: its ramp is the one that starts at 0.
+    child = CHILD.hidden_size / CHILD.mup_base_width
+    _ramp_with(
+        monkeypatch, lambda r: replace(r, mup_ratio=child if r.progress == 0 else r.mup_ratio)
+    )
+
+
+def heads_by_their_flat_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flat(growth: GrowthMap, axis: Axis) -> torch.Tensor:
+        return torch.arange(axis.size(growth.child)) < axis.size(growth.parent)
+
+    monkeypatch.setattr(GrowthMap, "is_old", flat)
+
+
+FUNCTION_BREAKERS = [
+    plain_norm_statistics,
+    eps_not_scaled,
+    multiplier_of_the_child,
+    input_multiplier_of_the_child,
+    heads_by_their_flat_index,
+]
+
+
+@pytest.mark.parametrize("break_rule", FUNCTION_BREAKERS, ids=lambda rule: rule.__name__)
+def test_a_changed_function_is_noticed(
+    parent: TrainingState, monkeypatch: pytest.MonkeyPatch, break_rule: Broken
+) -> None:
+    break_rule(monkeypatch)
+    grown = grow(parent, CHILD, ramp=9, seed=1)
+    certificate = certify(parent, grown, optimizer=OPTIMIZER, steps=2)
+    assert certificate.function.max_relative_logit_error > 1e-9
+    assert not certificate.exact
+
+
+def test_a_wrong_learning_rate_is_noticed(
+    parent: TrainingState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning_rate_of_the_child(monkeypatch)
+    certificate = certify(parent, grow(parent, CHILD, ramp=9, seed=1), optimizer=OPTIMIZER)
+    _assert_only_the_trajectory_is_off(certificate)
+
+
+def _reset_first(child: TrainingState) -> TrainingState:
+    zeros = {name: torch.zeros_like(moment) for name, moment in child.exp_avg.items()}
+    return replace(child, exp_avg=zeros)
+
+
+def _reset_second(child: TrainingState) -> TrainingState:
+    zeros = {name: torch.zeros_like(moment) for name, moment in child.exp_avg_sq.items()}
+    return replace(child, exp_avg_sq=zeros)
+
+
+def _restart_count(child: TrainingState) -> TrainingState:
+    return replace(child, adam_steps=0)
+
+
+def _shift_moments(child: TrainingState) -> TrainingState:
+    # A map that is right for weights and off by one for one tensor's moments.
+    name = "model.layers.0.mlp.down_proj.weight"
+    moved = {**child.exp_avg_sq, name: child.exp_avg_sq[name].roll(1, dims=1)}
+    return replace(child, exp_avg_sq=moved)
+
+
+@pytest.mark.parametrize(
+    "break_rule",
+    [_reset_first, _reset_second, _restart_count, _shift_moments],
+    ids=lambda rule: rule.__name__,
+)
+def test_wrong_moments_are_noticed(
+    parent: TrainingState, break_rule: Callable[[TrainingState], TrainingState]
+) -> None:
+    broken = break_rule(grow(parent, CHILD, ramp=9, seed=1))
+    _assert_only_the_trajectory_is_off(certify(parent, broken, optimizer=OPTIMIZER))
+
+
+def test_wrong_decay_is_noticed(parent: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Learner.update
+
+    def undecayed(learner: Learner, step: int, factor: float, clip: float) -> torch.Tensor:
+        if learner.model == CHILD:
+            learner.config = learner.config.model_copy(update={"weight_decay": 0.0})
+        return real(learner, step, factor, clip)
+
+    monkeypatch.setattr(Learner, "update", undecayed)
+    grown = grow(parent, CHILD, ramp=9, seed=1)
+    _assert_only_the_trajectory_is_off(certify(parent, grown, optimizer=OPTIMIZER))
+
+
+def _assert_only_the_trajectory_is_off(certificate: Certificate) -> None:
+    assert certificate.function.max_relative_logit_error <= 1e-12
+    assert certificate.trajectory is not None
+    assert certificate.trajectory.max_relative_loss_difference > 1e-9
+    assert not certificate.exact
+
+
+def test_another_vocabulary_is_another_model(parent: TrainingState) -> None:
+    other = trained_state(PARENT.model_copy(update={"vocab_size": 54}), steps=1)
+    with pytest.raises(CheckpointError, match="53 and 54 tokens"):
+        certify(parent, other)

@@ -1,0 +1,129 @@
+"""RUN.yaml: what a run is, and that it stays what it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from teleflm.config.base import write_yaml
+from teleflm.config.run import RunConfig, load_run, resolve_run, with_vocabulary
+from teleflm.config.series import SeriesConfig
+from teleflm.errors import ConfigError
+from tests.tiny import FIELDS, MODEL, run_config, run_fields, write_run
+
+STORE, RUN = Path("store"), Path("run")
+
+
+def resolve(**sections: Any) -> RunConfig:
+    return run_config(STORE, RUN, **sections)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"model": "nano-52b", "data": {"path": {"a": ["x", 1], "b": ["y", 0.25]}}},
+        {
+            "growth": {"to": {"hidden_size": 40}, "place": [1], "ramp": 3},
+            "optimizer": {"betas": [0.9, 0.999]},
+        },
+    ],
+)
+@pytest.mark.parametrize("vocabulary", [None, 360])
+def test_the_saved_config_is_the_same_run(
+    tmp_path: Path, sections: dict[str, Any], vocabulary: int | None
+) -> None:
+    config = with_vocabulary(resolve(**sections), vocabulary)
+    write_yaml(tmp_path / "config.yaml", config)
+    assert load_run(tmp_path / "config.yaml") == config
+
+
+def test_model_overrides_go_over_a_preset(tmp_path: Path) -> None:
+    file = write_run(tmp_path / "run.yaml", run_fields(STORE, RUN, model="nano-52b"))
+    config = load_run(file, ["model.hidden_size=64", "growth.to.num_hidden_layers=18"])
+    assert (config.model.hidden_size, config.model.num_hidden_layers) == (64, 16)
+    assert config.growth is not None
+    assert config.final_model == config.model.model_copy(update={"num_hidden_layers": 18})
+
+
+def test_the_grown_model_inherits(tmp_path: Path) -> None:
+    config = resolve(growth={"to": {"hidden_size": 48, "num_attention_heads": 6}})
+    grown, model = config.final_model, config.model
+    assert (grown.num_attention_heads, grown.num_key_value_heads, grown.head_dim) == (6, 2, 8)
+    assert (grown.output_mult, grown.vector_init_std) == (model.output_mult, model.vector_init_std)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainig.steps=3", "unknown key 'trainig'; did you mean 'training'"),
+        ("optimizer.learning_rte=3", r"unknown key 'optimizer.learning_rte'; did you mean"),
+        ("growth.rmp=3", "unknown key 'growth.rmp'; did you mean 'ramp'"),
+        ("growth.to.hiden_size=3", r"growth\.to: unknown key 'hiden_size'; did you mean"),
+        ("model.hiden_size=3", "model: unknown key 'hiden_size'; did you mean 'hidden_size'"),
+        ("model=nano-25b", "model: .*'nano-25b'.*did you mean 'nano-52b'"),
+        ("growth.to.num_key_value_heads=3", r"growth\.to: num_attention_heads 4 does not divide"),
+        ("training.micro_batch=3", "global_batch 4 does not divide by micro_batch 3"),
+        ("optimizer.betas=[0.9, 1.0]", r"betas \[0.9, 1.0\]"),
+        ("optimizer.clip=.inf", "clip.*finite"),
+        ("training.steps=0", r"training\.steps"),
+        ("training.steps=1e3", r"training\.steps.*1000"),
+        ("training.dtype=fp16", "'bf16', 'fp32' or 'fp64'"),
+        ("data.sequence_length=65", "sequence_length 65 .* max_position_embeddings 64"),
+        ("schedule.min_ratio=2", r"schedule\.min_ratio"),
+        ("data.path=3", r"data\.path"),
+        ("seed=-1", "seed"),
+    ],
+)
+def test_faults_name_the_file_and_the_field(tmp_path: Path, override: str, message: str) -> None:
+    fields = run_fields(STORE, RUN, growth={"to": {"hidden_size": 48}})
+    file = write_run(tmp_path / "run.yaml", fields)
+    with pytest.raises(ConfigError, match=message) as found:
+        load_run(file, [override])
+    assert str(found.value).startswith(str(file))
+
+
+def test_a_run_without_a_model() -> None:
+    fields = run_fields(STORE, RUN)
+    del fields["model"]
+    with pytest.raises(ConfigError, match=r"f: key 'model' is missing.*start_from"):
+        resolve_run(fields, "f")
+    assert resolve_run(fields, "f", MODEL).model == MODEL
+
+
+def test_the_checkpoint_s_model_is_not_changed_in_silence() -> None:
+    fields = run_fields(STORE, RUN)
+    assert resolve_run(fields, "f", MODEL).model == MODEL
+    fields["model"]["hidden_size"] = 48
+    with pytest.raises(ConfigError, match=r"f: model.hidden_size is 48, .*start_from has 32.*to"):
+        resolve_run(fields, "f", MODEL)
+    fields["model"] = {"hiden_size": 32}
+    with pytest.raises(ConfigError, match="did you mean 'hidden_size'"):
+        resolve_run(fields, "f", MODEL)
+
+
+def test_the_vocabulary_is_the_store_s_unless_given() -> None:
+    config = with_vocabulary(resolve(growth={"to": {"hidden_size": 40}}), 360)
+    assert config.model.vocab_size == config.final_model.vocab_size == 360
+    padded = resolve(model={"vocab_size": 512}, growth={"to": {"hidden_size": 40}})
+    assert padded.final_model.vocab_size == 512
+    assert with_vocabulary(padded, 360) == padded
+    assert with_vocabulary(padded, None) == padded
+    with pytest.raises(ConfigError, match=r"model.vocab_size 512 is less than .* 513"):
+        with_vocabulary(padded, 513)
+
+
+def series(**fields: Any) -> SeriesConfig:
+    return SeriesConfig.model_validate({"series_dir": "s", **fields}, strict=False)
+
+
+def test_a_stage_is_laid_over_what_all_share() -> None:
+    config = series(
+        run={"model": FIELDS, "training": {"global_batch": 4, "steps": 1}},
+        stages=({"name": "a"}, {"name": "b", "growth": {"to": {}}, "training": {"steps": 9}}),
+    )
+    assert config.stage_run(0)["model"] == FIELDS
+    later = config.stage_run(1)
+    assert later["training"] == {"global_batch": 4, "steps": 9}
+    assert "model" not in later, "it starts from what was grown"
+    assert config.run["training"]["steps"] == 1

@@ -1,0 +1,88 @@
+"""Bits per byte against the definition, token by token."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from teleflm.data.mixture import Mixture, open_domains
+from teleflm.data.store import TokenStore
+from teleflm.evaluation.bpb import evaluate
+from teleflm.model.init import build_model, initial_state
+from teleflm.model.network import TeleFLM
+from tests.tiny import MODEL
+
+LENGTH = 16
+
+
+@pytest.fixture(scope="module")
+def mixture(store: TokenStore) -> Mixture:
+    return open_domains(store.path)
+
+
+@pytest.fixture(scope="module")
+def network(store: TokenStore) -> TeleFLM:
+    model = MODEL.model_copy(update={"vocab_size": store.vocab_size})
+    return build_model(model, initial_state(model, 0), torch.float32)
+
+
+def by_hand(network: TeleFLM, tokens: np.ndarray) -> list[float]:
+    """Nats of every token but the first, windows of LENGTH inputs that follow on one another."""
+    nats = []
+    for start in range(0, len(tokens) - 1, LENGTH):
+        window = torch.tensor(tokens[start : start + LENGTH + 1].astype(np.int64))
+        with torch.no_grad():
+            logs = network(window[None, :-1])[0].double().log_softmax(-1)
+        nats += (-logs[range(len(window) - 1), window[1:]]).tolist()
+    return nats
+
+
+def test_every_held_out_byte_is_counted_once(
+    network: TeleFLM, mixture: Mixture, store: TokenStore
+) -> None:
+    found = evaluate(network, mixture, sequence_length=LENGTH, tokens=10**9, dtype="fp32")
+    assert found is not None
+    total, count, size = 0.0, 0, 0
+    for domain in mixture.domains:
+        assert domain.held_out is not None
+        tokens = np.asarray(domain.held_out.tokens)
+        nats = by_hand(network, tokens)
+        text = store.tokenizer.decode(tokens[1:].tolist(), skip_special_tokens=True)
+        # The first token is not predicted, and may be a part of a character.
+        first = len(store.tokenizer.decode(tokens[:1].tolist()).encode())
+        counts = store.domains[domain.name]
+        assert abs(counts.held_out_bytes - first - len(text.encode())) <= 3
+        bpb = sum(nats) / math.log(2) / (counts.held_out_bytes - first)
+        assert found.bpb[domain.name] == pytest.approx(bpb, rel=2e-3)
+        total, count, size = (
+            total + sum(nats),
+            count + len(nats),
+            size + counts.held_out_bytes - first,
+        )
+    assert found.tokens == count
+    assert abs(found.bytes - size) <= 9
+    assert found.loss == pytest.approx(total / count, rel=1e-6)
+    assert found.bpb_mean == pytest.approx(sum(found.bpb.values()) / 3)
+
+
+def test_a_part_is_the_beginning(network: TeleFLM, mixture: Mixture) -> None:
+    some, more = (
+        evaluate(network, mixture, sequence_length=LENGTH, tokens=n, dtype="fp32") for n in (48, 64)
+    )
+    assert some is not None and more is not None
+    assert (some.tokens, more.tokens) == (3 * 48, 3 * 64)
+    parts = [np.asarray(d.held_out.tokens[:49]) for d in mixture.domains if d.held_out]
+    nats = sum(sum(by_hand(network, part)) for part in parts)
+    assert some.loss == pytest.approx(nats / (3 * 48), rel=1e-6)
+
+
+def test_bf16_is_close_and_nothing_is_left_behind(network: TeleFLM, mixture: Mixture) -> None:
+    exact, rough = (
+        evaluate(network, mixture, sequence_length=LENGTH, tokens=64, dtype=dtype)
+        for dtype in ("fp32", "bf16")
+    )
+    assert exact is not None and rough is not None
+    assert 0 < abs(rough.loss / exact.loss - 1) < 1e-3
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.is_grad_enabled()

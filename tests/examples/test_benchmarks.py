@@ -1,0 +1,93 @@
+"""The benchmarks run, agree on the work, and say when the answer is no."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import attention, ramp, train_step
+from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
+from benchmarks.timing import Pairs, time_alternately
+from teleflm.config.base import write_yaml
+from teleflm.config.model import ModelConfig
+
+TINY = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+SIZE = ["--sequence-length", "8", "--batch", "2", "--pairs", "3"]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    """The YAML file of a tiny model."""
+    write_yaml(tmp_path / "tiny.yaml", ModelConfig.model_validate(TINY))
+    return str(tmp_path / "tiny.yaml")
+
+
+def test_contenders_take_turns() -> None:
+    turns: list[str] = []
+    pairs = time_alternately(lambda: turns.append("a"), lambda: turns.append("b"), 3, warmup=1)
+    assert turns == ["a", "b"] * 4
+    assert len(pairs.ours) == len(pairs.theirs) == 3
+
+
+def test_the_ratio_is_taken_pair_by_pair() -> None:
+    # The machine was ten times slower in the second pair; the ratio does not see it.
+    pairs = Pairs(ours=[1.0, 10.0, 1.0], theirs=[2.0, 20.0, 3.0])
+    assert pairs.ratios == [2.0, 2.0, 3.0]
+    assert pairs.ratio == 2.0
+
+
+def test_train_step_prints_one_json_object(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_step.main(["--shape", tiny, *SIZE, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    ours, theirs = result["sides"]
+    assert (ours["name"], theirs["name"]) == ("teleflm", "transformers")
+    assert ours["tokens_per_second"] > 0
+    assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
+
+
+def test_too_slow_is_exit_code_1(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_step.main(["--shape", tiny, *SIZE, "--at-least", "1e9"]) == 1
+    said = capsys.readouterr()
+    assert "too slow" in said.err
+    assert "tokens/s" in said.out
+
+
+def test_an_unknown_shape_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_step.main(["--shape", "nano-52"]) == 2
+    assert "did you mean 'nano-52b'?" in capsys.readouterr().err
+
+
+def test_both_sides_do_the_same_work(tiny: str) -> None:
+    """Equal losses on equal weights: nobody is timed on less, micro-batches included."""
+    state = fresh_state(shape(tiny, 64, 8))
+    batch = torch.randint(64, (4, 9), generator=torch.Generator().manual_seed(2))
+    # Only the first losses: afterwards µP has given our matrices another learning rate.
+    assert Ours(state, batch, 2)() == pytest.approx(HuggingFaceLlama(state, batch, 4)(), rel=2e-3)
+    assert Ours(state, batch, 4)() == pytest.approx(HuggingFaceLlama(state, batch, 2)(), rel=2e-3)
+
+
+def test_other_work_is_refused(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HuggingFaceLlama, "__call__", lambda self: 1.0)
+    with pytest.raises(RuntimeError, match="not the same work"):
+        train_step.main(["--shape", tiny, *SIZE])
+
+
+def test_ramp_and_attention_run(
+    tiny: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    child = ModelConfig.model_validate({**TINY, "hidden_size": 24, "num_attention_heads": 3})
+    write_yaml(tmp_path / "child.yaml", child)
+    ramp.main(["--parent", tiny, "--child", str(tmp_path / "child.yaml"), *SIZE])
+    monkeypatch.setattr(attention, "SHAPES", ((1, 1, 4, 4),))
+    attention.main(pairs=2)
+    assert "in the ramp" in capsys.readouterr().out

@@ -1,0 +1,130 @@
+"""Parents with a history and children of any shape, for tests of growth."""
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from teleflm.config.model import ModelConfig
+from teleflm.config.run import OptimizerConfig
+from teleflm.growth.event import Event
+from teleflm.growth.state import TrainingState
+from teleflm.model.init import initial_state
+from teleflm.training.learner import Learner
+from teleflm.training.step import accumulate
+
+OPTIMIZER = OptimizerConfig(learning_rate=2e-3, matrix_learning_rate=2e-4, weight_decay=0.1)
+
+PARENT = ModelConfig(
+    vocab_size=53,
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=6,
+    max_position_embeddings=40,
+    input_mult=1.3,
+    output_mult=0.7,
+    matrix_init_std=0.05,
+    vector_init_std=0.05,
+)
+CHILD = PARENT.model_copy(
+    update={
+        "hidden_size": 37,
+        "intermediate_size": 51,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "output_mult": 1.9,
+        "input_mult": 0.8,
+    }
+)
+
+
+def fresh_state(model: ModelConfig, seed: int = 0) -> TrainingState:
+    """An untrained state."""
+    weights = initial_state(model, seed)
+    return TrainingState(
+        model=model,
+        weights=weights,
+        exp_avg={name: torch.zeros_like(weight) for name, weight in weights.items()},
+        exp_avg_sq={name: torch.zeros_like(weight) for name, weight in weights.items()},
+        adam_steps=0,
+        step=0,
+        tokens=0,
+        sequences=0,
+        flops=0,
+        lineage=(Event(operator="init", to=model, seed=seed),),
+    )
+
+
+def batch_of(model: ModelConfig, seed: int, rows: int = 2, length: int = 16) -> torch.Tensor:
+    """Random token ids (rows, length + 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(model.vocab_size, (rows, length + 1), generator=generator)
+
+
+def train_on(learner: Learner, batch: torch.Tensor, step: int, clip: float = 1.0) -> float:
+    """One float64 update; returns the loss before it."""
+    loss = accumulate(learner.network, batch, len(batch), "fp64").item()
+    learner.update(step, 1.0, clip)
+    learner.move(step + 1)
+    return loss
+
+
+def trained_state(model: ModelConfig, steps: int = 5, seed: int = 0) -> TrainingState:
+    """A float64 state with `steps` updates behind it, and so with moments that matter."""
+    state = fresh_state(model, seed)
+    learner = Learner(state, OPTIMIZER, torch.float64)
+    for step in range(steps):
+        train_on(learner, batch_of(model, step), step)
+    weights, exp_avg, exp_avg_sq = learner.tensors()
+    return TrainingState(
+        model=model,
+        weights=weights,
+        exp_avg=exp_avg,
+        exp_avg_sq=exp_avg_sq,
+        adam_steps=steps,
+        step=steps,
+        tokens=steps * 32,
+        sequences=steps * 2,
+        flops=0,
+        lineage=state.lineage,
+    )
+
+
+@st.composite
+def parents_and_children(draw: st.DrawFn) -> tuple[ModelConfig, ModelConfig]:
+    """Two models of which masks can reach the second from the first."""
+
+    def sizes(low: int, high: int, more: int) -> tuple[int, int]:
+        size = draw(st.integers(low, high))
+        return size, size + draw(st.integers(0, more))
+
+    hidden, ffn = sizes(4, 20, 20), sizes(3, 20, 20)
+    layers, groups, queries = sizes(1, 3, 3), sizes(1, 3, 2), sizes(1, 3, 2)
+    shared: dict[str, Any] = {
+        "vocab_size": 31,
+        "head_dim": draw(st.sampled_from([2, 4, 6])),
+        "max_position_embeddings": 33,
+        "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-5, 1e-3])),
+        "mup_base_width": draw(st.sampled_from([8, 256])),
+        "matrix_init_std": 0.05,
+        "vector_init_std": 0.05,
+    }
+    multipliers = st.sampled_from([0.4, 0.7, 1.0, 1.3, 2.0])
+    parent, child = (
+        ModelConfig(
+            hidden_size=hidden[i],
+            intermediate_size=ffn[i],
+            num_hidden_layers=layers[i],
+            num_attention_heads=groups[i] * queries[i],
+            num_key_value_heads=groups[i],
+            input_mult=draw(multipliers),
+            output_mult=draw(multipliers),
+            **shared,
+        )
+        for i in (0, 1)
+    )
+    return parent, child

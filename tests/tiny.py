@@ -1,0 +1,89 @@
+"""A tiny model and runs of it that take a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
+from teleflm.config.model import ModelConfig
+from teleflm.config.run import RunConfig, resolve_run
+from teleflm.training.hooks.base import Hook
+from teleflm.training.hooks.jsonl import read_jsonl
+from teleflm.training.run import Run, StepRecord
+
+FIELDS: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "output_mult": 0.7,
+    "vector_init_std": 0.05,
+}
+MODEL = ModelConfig.model_validate({**FIELDS, "head_dim": 8, "vocab_size": 40})
+
+
+def run_fields(store: Path, run_dir: Path, **sections: Any) -> dict[str, Any]:
+    """RUN.yaml as a mapping: 6 steps in fp32; `sections` are laid over its sections."""
+    fields: dict[str, Any] = {
+        "run_dir": str(run_dir),
+        "model": dict(FIELDS),
+        "seed": 3,
+        "data": {"path": str(store), "sequence_length": 16},
+        "training": {"steps": 6, "global_batch": 4, "dtype": "fp32"},
+        "optimizer": {"learning_rate": 2e-3, "matrix_learning_rate": 2e-4},
+        "schedule": {"warmup_steps": 2},
+        "checkpoint": {"every": 2, "keep": 3},
+        "evaluation": {"every": 3, "tokens": 200, "prompts": ["第1回"], "sample_tokens": 4},
+    }
+    for key, value in sections.items():
+        merge = isinstance(value, dict) and isinstance(fields.get(key), dict)
+        fields[key] = {**fields[key], **value} if merge else value
+    return fields
+
+
+def run_config(store: Path, run_dir: Path, **sections: Any) -> RunConfig:
+    """The same, resolved; its vocabulary is still open."""
+    return resolve_run(run_fields(store, run_dir, **sections), "tiny run")
+
+
+def write_run(path: Path, fields: dict[str, Any]) -> Path:
+    """Write a RUN.yaml."""
+    path.write_text(yaml.safe_dump(fields, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both run folders end in the same bits, by the same losses."""
+    (manifest, state), (expected_manifest, expected) = (
+        load_checkpoint(find_checkpoint(folder)) for folder in (one, other)
+    )
+    assert manifest.step == expected_manifest.step
+    for field in ("weights", "exp_avg", "exp_avg_sq"):
+        for name, tensor in getattr(expected, field).items():
+            assert torch.equal(getattr(state, field)[name], tensor), (field, name)
+    assert trajectory(one) == trajectory(other)
+    for name in ("evaluation.jsonl", "samples.jsonl"):
+        assert read_jsonl(one / name) == read_jsonl(other / name)
+
+
+def trajectory(run_dir: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    clock = ("tokens_per_second", "mfu")
+    lines = read_jsonl(run_dir / "metrics.jsonl")
+    return [{key: line[key] for key in line if key not in clock} for line in lines]
+
+
+class At(Hook):
+    """Calls `action` after the run's own step `step`."""
+
+    def __init__(self, step: int, action: Callable[[], object]) -> None:
+        self._step, self._action = step, action
+
+    def on_step(self, run: Run, record: StepRecord) -> None:
+        if run.own_steps == self._step:
+            self._action()

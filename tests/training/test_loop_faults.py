@@ -1,0 +1,239 @@
+"""Whatever stops a run, the same command goes on, and ends as if nothing had been."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed.checkpoint as dcp
+
+from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
+from teleflm.checkpoint.save import save_checkpoint
+from teleflm.config.run import resolve_run
+from teleflm.data.store import TokenStore
+from teleflm.errors import (
+    CheckpointError,
+    ConfigError,
+    GrowthError,
+    MachineError,
+    RunLockedError,
+    StoppedError,
+)
+from teleflm.training.hooks.jsonl import read_jsonl
+from teleflm.training.loop import default_hooks, train
+from teleflm.training.start import resolve_config
+from tests.growing import fresh_state
+from tests.tiny import MODEL, At, assert_same_run, run_config, run_fields, write_run
+
+# Long enough to be met by a signal, and with growth masks that are open all the way.
+STEPS = 120
+LONG: dict[str, Any] = {
+    "training": {"steps": STEPS},
+    "checkpoint": {"every": 50},
+    "evaluation": {"every": 60},
+    "growth": {"to": {"hidden_size": 40, "num_hidden_layers": 3}, "ramp": 1000},
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(run_config(store.path, tmp_path_factory.mktemp("runs") / "undisturbed", **LONG))
+
+
+@pytest.fixture
+def short(store: TokenStore, tmp_path: Path) -> Path:
+    """An undisturbed run of six steps."""
+    return train(run_config(store.path, tmp_path / "short"))
+
+
+def lines(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def started(file: Path, run: Path, steps: int) -> subprocess.Popen[str]:
+    """`teleflm train` as a process of its own, `steps` further steps on its way."""
+    goal = lines(run) + steps
+    process = subprocess.Popen(
+        [sys.executable, "-m", "teleflm", "train", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while lines(run) < goal and process.poll() is None:
+        time.sleep(0.005)
+    return process
+
+
+@pytest.mark.slow
+def test_signals_stop_a_process_that_goes_on_with_the_same_bits(
+    store: TokenStore, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    file = write_run(tmp_path / "run.yaml", run_fields(store.path, run, **LONG))
+    done = 0
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = started(file, run, 5)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (code, ""), err
+        step = load_checkpoint(find_checkpoint(run))[0].step
+        assert done < step < STEPS
+        assert f"error: stopped by signal {number:d}; saved at step {step} of {STEPS}" in err
+        assert "Traceback" not in err
+        done = step
+
+    process = started(file, run, 2)
+    with pytest.raises(RunLockedError, match="another process is at work"):
+        train(run_config(store.path, run, **LONG))
+    process.kill()
+    process.communicate()
+    train(run_config(store.path, run, **LONG))
+    assert_same_run(run, undisturbed)
+
+
+def stopped(store: TokenStore, run: Path, step: int, number: int) -> None:
+    hook = At(step, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(StoppedError) as error:
+        train(run_config(store.path, run), [*default_hooks(), hook])
+    assert error.value.exit_code == 128 + number
+
+
+def test_a_stop_after_any_step(store: TokenStore, short: Path, tmp_path: Path) -> None:
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGTERM)
+    for step in (1, 2, 5):
+        stopped(store, run, step, signal.SIGTERM)
+        assert find_checkpoint(run).name == f"step-{step:08d}"
+    assert signal.getsignal(signal.SIGTERM) is before
+    train(run_config(store.path, run))
+    assert_same_run(run, short)
+
+
+def test_a_signal_at_the_last_step_is_no_stop(store: TokenStore, tmp_path: Path) -> None:
+    hook = At(6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert train(run_config(store.path, tmp_path / "run"), [*default_hooks(), hook])
+
+
+def test_a_second_signal_ends_it_at_once(store: TokenStore, short: Path, tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(run_config(store.path, run), [*default_hooks(), At(3, twice)])
+    assert find_checkpoint(run).name == "step-00000002"
+    train(run_config(store.path, run))
+    assert_same_run(run, short)
+
+
+def test_a_full_disk_keeps_the_older_checkpoints(
+    store: TokenStore, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, real = tmp_path / "run", dcp.save
+
+    def full_later(*args: Any, **kwargs: Any) -> Any:
+        if lines(run) >= 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dcp, "save", full_later)
+        with pytest.raises(MachineError, match=r"step-00000004: not written \(No space left"):
+            train(run_config(store.path, run))
+    assert [path.name for path in checkpoints(run)] == ["step-00000000", "step-00000002"]
+    assert sorted(os.listdir(run / "checkpoints")) == ["step-00000000", "step-00000002"]
+    train(run_config(store.path, run))
+    assert_same_run(run, short)
+
+
+def test_a_loss_that_is_not_finite(store: TokenStore, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = run_config(store.path, run, optimizer={"learning_rate": 1e38})
+    with pytest.raises(MachineError, match=r"loss (nan|inf).* at step \d; .*learning rate") as bad:
+        train(config)
+    assert bad.value.exit_code == 1
+    assert all(line["loss"] < 1e30 for line in read_jsonl(run / "metrics.jsonl"))
+    _, state = load_checkpoint(find_checkpoint(run))
+    assert all(weight.isfinite().all() for weight in state.weights.values())
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"seed": 4}, "seed"),
+        ({"model": {"output_mult": 0.8}}, r"model\.output_mult"),
+        ({"data": {"sequence_length": 8}}, r"data\.sequence_length"),
+        ({"training": {"global_batch": 2}}, r"training\.global_batch"),
+        ({"training": {"dtype": "fp64"}}, r"training\.dtype"),
+        ({"optimizer": {"betas": [0.9, 0.99]}}, r"optimizer\.betas"),
+        ({"schedule": {"kind": "wsd"}}, r"schedule\.kind"),
+        ({"growth": {"to": {"hidden_size": 40}}}, "growth"),
+    ],
+)
+def test_another_run_in_the_same_folder(
+    short: Path, store: TokenStore, sections: Any, key: str
+) -> None:
+    saved = (short / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=rf"{short}: its run has {key} = .*another run_dir"):
+        train(run_config(store.path, short, **sections))
+    assert (short / "config.yaml").read_bytes() == saved
+
+
+def test_what_may_change(short: Path, store: TokenStore, tmp_path: Path) -> None:
+    moved = short.rename(tmp_path / "moved")
+    changes: dict[str, Any] = {
+        "training": {"steps": 8, "micro_batch": 2},
+        "checkpoint": {"every": 1, "keep": 2},
+        "evaluation": {"every": 1},
+    }
+    train(run_config(store.path, moved, **changes))
+    assert [path.name for path in checkpoints(moved)] == ["step-00000007", "step-00000008"]
+    # A shorter run is over already, and nothing is taken back.
+    train(run_config(store.path, moved))
+    assert find_checkpoint(moved).name == "step-00000008"
+    assert len(read_jsonl(moved / "metrics.jsonl")) == 8
+
+
+def test_a_start_that_is_not_there(store: TokenStore, tmp_path: Path) -> None:
+    fields = run_fields(store.path, tmp_path / "run", start_from=str(tmp_path / "none"))
+    with pytest.raises(CheckpointError, match="none: no such checkpoint"):
+        resolve_config(fields, "f")
+    config = resolve_run({**fields, "model": MODEL.model_dump() | {"vocab_size": 360}}, "f")
+    with pytest.raises(CheckpointError, match="none: no such checkpoint"):
+        train(config)
+
+
+def test_a_start_from_another_model(short: Path, store: TokenStore, tmp_path: Path) -> None:
+    fields = run_fields(store.path, tmp_path / "run", start_from=str(short))
+    assert resolve_config(fields, "f").model.hidden_size == 32
+    fields["model"]["intermediate_size"] = 64
+    with pytest.raises(ConfigError, match=r"model\.intermediate_size is 64.* has 48"):
+        resolve_config(fields, "f")
+    save_checkpoint(tmp_path / "small", fresh_state(MODEL), None, None)
+    fields = run_fields(store.path, tmp_path / "run", start_from=str(tmp_path / "small"))
+    with pytest.raises(ConfigError, match=r"vocab_size 40 is less than the token store's 360"):
+        train(resolve_config(fields, "f"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ({"hidden_size": 16}, "hidden_size would shrink from 32 to 16"),
+        ({"head_dim": 4}, "head_dim must stay 8"),
+        ({"num_hidden_layers": 1}, "num_hidden_layers would shrink"),
+    ],
+)
+def test_a_growth_that_masks_cannot_do(
+    store: TokenStore, tmp_path: Path, to: dict[str, int], message: str
+) -> None:
+    config = run_config(store.path, tmp_path / "run", growth={"to": to})
+    with pytest.raises(GrowthError, match=message):
+        train(config)
+    assert not checkpoints(tmp_path / "run")

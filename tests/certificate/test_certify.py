@@ -8,6 +8,7 @@ import torch
 
 import teleflm.growth.ramp
 from teleflm.certificate.certify import Certificate, certify
+from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
 from teleflm.growth.grow import grow
 from teleflm.growth.maps import GrowthMap
@@ -36,8 +37,11 @@ def test_a_right_growth_is_certified(parent: TrainingState) -> None:
 
 
 def _ramp_with(monkeypatch: pytest.MonkeyPatch, change: Callable[[Ramp], Ramp]) -> None:
-    def broken(*arguments: object) -> Ramp:
-        return change(ramp_between(*arguments))  # type: ignore[arg-type]
+    """Break the start of a ramp; the parent, which has none, stays right."""
+
+    def broken(parent: ModelConfig, child: ModelConfig, progress: float) -> Ramp:
+        ramp = ramp_between(parent, child, progress)
+        return change(ramp) if progress == 0.0 else ramp
 
     monkeypatch.setattr(teleflm.growth.ramp, "ramp_between", broken)
 
@@ -64,11 +68,8 @@ def input_multiplier_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def learning_rate_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Only for the child: its ramp is the one that starts at 0.
     child = CHILD.hidden_size / CHILD.mup_base_width
-    _ramp_with(
-        monkeypatch, lambda r: replace(r, mup_ratio=child if r.progress == 0 else r.mup_ratio)
-    )
+    _ramp_with(monkeypatch, lambda ramp: replace(ramp, mup_ratio=child))
 
 
 def heads_by_their_flat_index(monkeypatch: pytest.MonkeyPatch) -> None:

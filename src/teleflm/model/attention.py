@@ -11,8 +11,9 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     A single new position sees everything cached; several start from an empty cache.
     """
     if q.device.type == "cpu" and q.dtype is torch.bfloat16:
-        # PyTorch's CPU kernel is 4 to 7 times slower in bf16 than in fp32, forward and backward
-        # (torch 2.13; benchmarks/attention.py), and rounds more.
+        # At the nano shapes' head_dim 16 PyTorch's CPU kernel takes 3 times as long in bf16 as in
+        # fp32, forward and backward (torch 2.13; benchmarks/attention.py), and rounds more. At 64
+        # it takes 0.7 times as long, which nobody trains on a CPU.
         with torch.autocast("cpu", enabled=False):
             return _attention(q.float(), k.float(), v.float())
     return _attention(q, k, v)

@@ -12,6 +12,7 @@ from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import Mixture, open_domains
 from teleflm.errors import MachineError, StoppedError
+from teleflm.training.allocator import keep_freed_memory
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
 from teleflm.training.hooks.evaluation import Evaluate
@@ -47,6 +48,7 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
         MachineError: a full disk, or a loss that is not finite.
         StoppedError: SIGINT or SIGTERM, after the work so far was saved.
     """
+    keep_freed_memory()
     mixture = open_domains(config.data.path, config.data.tokenizer)
     config = with_vocabulary(config, mixture.vocab_size)
     with locked(Path(config.run_dir)), stop_request() as stop:

@@ -15,6 +15,7 @@ from teleflm.model.flops import flops_per_token
 
 TOKENS_PER_STEP = 16 * 256
 STEPS = {"nano-52b": 860, "nano-102b": 210, "nano-1t": 84}
+BOUNDS = {"function": 1e-12, "float32_function": 1e-5, "trajectory": 1e-12}
 RAMP = 40
 VOCABULARY = 4096
 PROMPTS = {
@@ -182,6 +183,7 @@ def _growth(parent: dict[str, Any], child: str, step: int) -> dict[str, Any]:
         "step": step,
         "ramp": RAMP,
         "layers": layers,
+        "checkpoint": f"grown/{child}",
         "certificate": {
             "function": {
                 "max_relative_logit_error": 2.7e-15,
@@ -189,6 +191,7 @@ def _growth(parent: dict[str, Any], child: str, step: int) -> dict[str, Any]:
                 "float32_max_relative_logit_error": 8.6e-7,
             },
             "trajectory": {"steps": 30, "max_relative_loss_difference": 4.4e-16},
+            "bounds": BOUNDS,
             "exact": True,
         },
         "loss_before": parent["loss_after"],

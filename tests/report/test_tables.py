@@ -7,7 +7,7 @@ import pytest
 
 from teleflm.report.summary import Growth, Stage, Summary
 from teleflm.report.tables import checks, family, strip
-from tests.report.made_up import shape
+from tests.report.made_up import BOUNDS, shape
 
 
 def _growth(function: Any = 1e-15, single: Any = 1e-7, trajectory: Any = 1e-16) -> Growth:
@@ -23,6 +23,7 @@ def _growth(function: Any = 1e-15, single: Any = 1e-7, trajectory: Any = 1e-16) 
                     "float32_max_relative_logit_error": single,
                 },
                 "trajectory": {"steps": 30, "max_relative_loss_difference": trajectory},
+                "bounds": BOUNDS,
                 "exact": True,
             },
         }

@@ -66,8 +66,13 @@ class Certificate:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that `verify --json` prints."""
-        return {**asdict(self), "exact": self.exact}
+        """The keys that `verify --json` prints: the figures, the bounds and the verdict."""
+        bounds = {
+            "function": self.float64_bound,
+            "float32_function": FP32_BOUND,
+            "trajectory": TRAJECTORY_BOUND,
+        }
+        return {**asdict(self), "bounds": bounds, "exact": self.exact}
 
 
 def certify(

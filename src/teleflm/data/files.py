@@ -1,7 +1,11 @@
-"""Writing files so that a name never stands for half of one."""
+"""Writing files so that a name never stands for half of one, and reading records line by line."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+from teleflm.errors import DataError
 
 
 def sync_folder(folder: Path) -> None:
@@ -29,3 +33,23 @@ def write_whole(path: Path, content: str) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file; a torn last line (a killed writer) is left out.
+
+    Raises:
+        DataError: a line that is not JSON; it is named.
+    """
+    if not path.exists():
+        return []
+    # Bytes, as a line may be torn inside a character; and no splitlines(), which would cut at
+    # U+2028 and the like within a text.
+    *lines, _ = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise DataError(f"{path}, line {number}: damaged, not JSON; remove that line") from None
+    return records

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from teleflm.certificate.certify import FP64_BOUND, TRAJECTORY_BOUND
 from teleflm.report import figures
 from teleflm.report.series import growth_marks, stage_traces
 from teleflm.report.summary import Growth, Summary, read_summary
@@ -45,8 +44,10 @@ def _caption(growth: Growth) -> str:
     function = proof.function.max_relative_logit_error
     trajectory = proof.trajectory.max_relative_loss_difference if proof.trajectory else None
     steps = proof.trajectory.steps if proof.trajectory else None
+    bounds = proof.bounds
     return (
-        f"Grown to {growth.to}: logits changed by {error(function)} (bound {bound(FP64_BOUND)}), "
-        f"losses of {steps} further steps by {error(trajectory)} (bound {bound(TRAJECTORY_BOUND)}),"
-        f" held-out loss {decimal(growth.loss_before)} → {decimal(growth.loss_after)}"
+        f"Grown to {growth.to}: logits changed by {error(function)} (bound "
+        f"{bound(bounds.function)}), losses of {steps} further steps by {error(trajectory)} (bound "
+        f"{bound(bounds.trajectory)}), held-out loss {decimal(growth.loss_before)} → "
+        f"{decimal(growth.loss_after)}"
     )

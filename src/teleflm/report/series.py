@@ -11,7 +11,6 @@ from teleflm.report.page import Chart, chart, write_page
 from teleflm.report.records import Timeline, Trace, read_trace, steps_a_point
 from teleflm.report.summary import Growth, Summary, read_summary
 from teleflm.report.words import count, decimal, duration, error, listing, power, times
-from teleflm.series.layout import SeriesLayout
 
 PANELS = {
     "lr": "Learning rate",
@@ -170,8 +169,7 @@ def worst_function(growths: Sequence[Growth]) -> float | None:
 
 def _grown_folders(series_dir: Path, summary: Summary) -> list[Path]:
     """The checkpoint that each growth made, as far as they are still there."""
-    layout = SeriesLayout(series_dir, [stage.name for stage in summary.stages])
-    paths = [layout.grown(index) for index in range(1, len(summary.stages))]
+    paths = [series_dir / growth.checkpoint for growth in summary.growths if growth.checkpoint]
     return [path for path in paths if path.exists()]
 
 

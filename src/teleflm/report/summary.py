@@ -58,19 +58,29 @@ class TrajectoryFigures(_Part):
     max_relative_loss_difference: float | None = None
 
 
+class Bounds(_Part):
+    """What each figure of a certificate had to stay within."""
+
+    function: float | None = None
+    float32_function: float | None = None
+    trajectory: float | None = None
+
+
 class CertificateFigures(_Part):
     """See `teleflm.certificate.certify.Certificate`."""
 
     function: FunctionFigures = FunctionFigures()
     trajectory: TrajectoryFigures | None = None
+    bounds: Bounds = Bounds()
     exact: bool | None = None
 
 
 class Growth(_Part):
     """A growth from one stage's model to another's, both by the stage's name.
 
-    `layers` has for each layer of the parent its index in the child; the losses are held-out nats
-    per token just before and just after.
+    `layers` has for each layer of the parent its index in the child, `checkpoint` the grown model's
+    path relative to the series folder; the losses are held-out nats per token just before and just
+    after.
     """
 
     source: str = Field(alias="from")
@@ -78,6 +88,7 @@ class Growth(_Part):
     step: int
     ramp: int | None = None
     layers: list[int] = []
+    checkpoint: str | None = None
     certificate: CertificateFigures | None = None
     loss_before: float | None = None
     loss_after: float | None = None

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from teleflm.certificate.certify import FP32_BOUND, FP64_BOUND, TRAJECTORY_BOUND
 from teleflm.config.model import PUBLISHED_PARAMETERS, resolve_model
 from teleflm.report.summary import CertificateFigures, Growth, Stage, Summary
 from teleflm.report.words import DASH, count, decimal, error, factor, whole
@@ -96,11 +95,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Check:
-    """One kind of figure: what it means in plain words, its bound, a figure a growth."""
+    """One kind of figure: what it means in plain words, its bound, a figure a growth.
+
+    The bound is the one that the certificates were judged by, None where there is none.
+    """
 
     title: str
     meaning: str
-    bound: float
+    bound: float | None
     figures: list[Measured]
 
     @property
@@ -119,14 +121,14 @@ def checks(growths: Sequence[Growth]) -> list[Check]:
             "The grown model and its parent read the same tokens, in 64-bit arithmetic. This is "
             "the largest change of any output score, as a share of the largest score: what is left "
             "is rounding.",
-            FP64_BOUND,
+            [proof.bounds.function for proof in proofs],
             [proof.function.max_relative_logit_error for proof in proofs],
         ),
         _check(
             "… in 32-bit arithmetic",
             "The same comparison in the precision that the weights are kept in, where rounding is "
             "half a billion times coarser.",
-            FP32_BOUND,
+            [proof.bounds.float32_function for proof in proofs],
             [proof.function.float32_max_relative_logit_error for proof in proofs],
         ),
         _check(
@@ -135,7 +137,7 @@ def checks(growths: Sequence[Growth]) -> list[Check]:
             "stay shut. This is the largest difference of their losses: it shows that the "
             "optimizer's memory and learning rates were grown rightly too, which no look at the "
             "outputs alone can show.",
-            TRAJECTORY_BOUND,
+            [proof.bounds.trajectory for proof in proofs],
             [
                 proof.trajectory.max_relative_loss_difference if proof.trajectory else None
                 for proof in proofs
@@ -144,12 +146,15 @@ def checks(growths: Sequence[Growth]) -> list[Check]:
     ]
 
 
-def _check(title: str, meaning: str, bound: float, values: list[float | None]) -> Check:
-    return Check(title, meaning, bound, [_measured(value, bound) for value in values])
+def _check(
+    title: str, meaning: str, bounds: list[float | None], values: list[float | None]
+) -> Check:
+    figures = [_measured(value, bound) for value, bound in zip(values, bounds, strict=True)]
+    return Check(title, meaning, next(filter(None, bounds), None), figures)
 
 
-def _measured(value: float | None, bound: float) -> Measured:
-    if value is None:
+def _measured(value: float | None, bound: float | None) -> Measured:
+    if value is None or bound is None:
         return Measured(DASH, None, "not measured")
     if not value <= bound:
         return Measured(error(value), False, "beyond the bound")

@@ -46,9 +46,9 @@ def error(value: float | None) -> str:
     return _exponential(value, 1) if value and is_number(value) else f"{value:.0f}"
 
 
-def bound(value: float) -> str:
+def bound(value: float | None) -> str:
     """A power of ten as one writes a bound: 1e-12."""
-    return _exponential(value, 0)
+    return _exponential(value, 0) if value is not None else DASH
 
 
 def percent(share: float | None, digits: int = 0) -> str:

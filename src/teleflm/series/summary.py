@@ -6,12 +6,12 @@ from typing import Any
 from teleflm.checkpoint.manifest import Manifest, read_manifest
 from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
+from teleflm.data.files import read_jsonl
 from teleflm.data.mixture import open_domains
 from teleflm.growth.event import last_growth
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
 from teleflm.series.layout import SeriesLayout
-from teleflm.training.hooks.jsonl import read_jsonl
 
 Json = dict[str, Any]
 
@@ -86,7 +86,8 @@ def _growth(layout: SeriesLayout, index: int, stages: list[Json]) -> Json:
         "step": event.step,
         "ramp": event.ramp,
         "layers": list(event.layers),
-        "certificate": {k: certificate[k] for k in ("function", "trajectory", "exact")},
+        "checkpoint": str(layout.grown(index).relative_to(layout.root)),
+        "certificate": certificate,
         "loss_before": stages[index - 1]["loss_after"],
         "loss_after": stages[index]["loss_before"],
         "seconds": certificate["seconds"],

@@ -18,6 +18,7 @@ from teleflm.training.hooks.checkpoints import SaveCheckpoints
 from teleflm.training.hooks.evaluation import Evaluate
 from teleflm.training.hooks.metrics import Metrics, TensorBoard
 from teleflm.training.hooks.progress import ShowProgress
+from teleflm.training.hooks.report import WriteReport
 from teleflm.training.learner import Learner
 from teleflm.training.lock import locked
 from teleflm.training.peak import bf16_peak
@@ -29,8 +30,15 @@ from teleflm.training.step import train_step
 
 
 def default_hooks(title: str = "train") -> list[Hook]:
-    """What every run has. Checkpoints come last, so that one never precedes its metrics."""
-    return [ShowProgress(title), Metrics(), TensorBoard(), Evaluate(), SaveCheckpoints()]
+    """What every run has. Checkpoints come after metrics, so that one never precedes them."""
+    return [
+        ShowProgress(title),
+        Metrics(),
+        TensorBoard(),
+        Evaluate(),
+        SaveCheckpoints(),
+        WriteReport(),
+    ]
 
 
 def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:

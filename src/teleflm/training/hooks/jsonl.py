@@ -4,27 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from teleflm.errors import DataError
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file; a torn last line (a killed writer) is left out.
-
-    Raises:
-        DataError: a line that is not JSON; it is named.
-    """
-    if not path.exists():
-        return []
-    # Bytes, as a line may be torn inside a character; and no splitlines(), which would cut at
-    # U+2028 and the like within a text.
-    *lines, _ = path.read_bytes().split(b"\n")
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            raise DataError(f"{path}, line {number}: damaged, not JSON; remove that line") from None
-    return records
+from teleflm.data.files import read_jsonl, write_whole
 
 
 class JsonLines:
@@ -33,9 +13,7 @@ class JsonLines:
     def __init__(self, path: Path, step: int) -> None:
         """Open `path`, keeping its records up to `step`."""
         kept = [record for record in read_jsonl(path) if record["step"] <= step]
-        aside = path.with_suffix(".partial")
-        aside.write_text("".join(map(_line, kept)), encoding="utf-8")
-        aside.replace(path)
+        write_whole(path, "".join(map(_line, kept)))
         self.steps = {record["step"] for record in kept}
         self._file = path.open("a", encoding="utf-8")
 

@@ -33,7 +33,7 @@ def prepare(
 
     Example: teleflm data prepare --tokenizer tokenizer --out store corpus/
     """
-    from teleflm.cli.byte_progress import byte_progress
+    from teleflm.data.progress import byte_progress
     from teleflm.data.sources import corpus_bytes
     from teleflm.data.store import prepare as prepare_store
 

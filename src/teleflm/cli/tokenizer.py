@@ -28,7 +28,7 @@ def train(
 
     Example: teleflm tokenizer train --vocab-size 8192 --out tokenizer corpus/
     """
-    from teleflm.cli.byte_progress import byte_progress
+    from teleflm.data.progress import byte_progress
     from teleflm.data.sources import corpus_bytes
     from teleflm.data.tokenizer import train_tokenizer
 

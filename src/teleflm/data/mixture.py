@@ -13,12 +13,16 @@ from teleflm.errors import DataError
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain of a mixture. Weights are relative; a weight of 0 is only evaluated."""
+    """One domain of a mixture. Weights are relative; a weight of 0 is only evaluated.
+
+    `bytes` are the training part's, as UTF-8 text; None for a Megatron prefix, which knows none.
+    """
 
     name: str
     weight: float
     train: IndexedTokens
     held_out: IndexedTokens | None
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def open_domains(
         store = TokenStore(Path(path))
         stores.append(store)
         domains = [
-            Domain(name, float(counts.tokens), store.train(name), store.held_out(name))
+            _of_store(store, name, name, float(counts.tokens))
             for name, counts in store.domains.items()
         ]
     if not any(domain.weight for domain in domains):
@@ -80,7 +84,15 @@ def _open_source(name: str, source: str, weight: float, stores: list[TokenStore]
     store = TokenStore(path)
     stores.append(store)
     inner = name if name in store.domains or len(store.domains) != 1 else next(iter(store.domains))
-    return Domain(name, weight, store.train(inner), store.held_out(inner))
+    return _of_store(store, inner, name, weight)
+
+
+def _of_store(store: TokenStore, inner: str, name: str, weight: float) -> Domain:
+    """The store's domain `inner`, in the mixture as `name`."""
+    counts = store.domains.get(inner)
+    return Domain(
+        name, weight, store.train(inner), store.held_out(inner), counts.bytes if counts else None
+    )
 
 
 def _common_tokenizer(stores: Sequence[TokenStore], explicit: Tokenizer | None) -> Tokenizer | None:

@@ -11,6 +11,8 @@ import yaml
 from teleflm.config.base import build, read_yaml
 from teleflm.config.series import SeriesConfig
 from teleflm.data.files import write_whole
+from teleflm.data.progress import byte_progress
+from teleflm.data.sources import corpus_bytes
 from teleflm.data.store import prepare
 from teleflm.data.tokenizer import train_tokenizer
 from teleflm.demo.corpora import collect
@@ -76,9 +78,11 @@ def _prepare(data: Sequence[Path], out: Path) -> None:
     paths = list(data) or list(collect(out / "corpus").values())
     if not tokenizer.exists():
         _say(f"tokenizer: learning {_VOCABULARY:,} tokens")
-        train_tokenizer(paths, _VOCABULARY, tokenizer)
+        with byte_progress("reading, then learning", corpus_bytes(paths)) as progress:
+            train_tokenizer(paths, _VOCABULARY, tokenizer, progress=progress)
     _say("tokens: preparing the store")
-    prepare(paths, tokenizer, store, held_out=_HELD_OUT)
+    with byte_progress("preparing", corpus_bytes(paths)) as progress:
+        prepare(paths, tokenizer, store, held_out=_HELD_OUT, progress=progress)
 
 
 def _say(line: str) -> None:

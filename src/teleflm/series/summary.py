@@ -119,6 +119,7 @@ def _data(run: RunConfig) -> Json:
             domain.name: {
                 "documents": len(domain.train),
                 "tokens": int(domain.train.tokens.size),
+                "bytes": domain.bytes,
                 "held_out_tokens": int(domain.held_out.tokens.size) if domain.held_out else 0,
                 "share": domain.weight / total,
             }

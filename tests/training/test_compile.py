@@ -1,0 +1,39 @@
+"""torch.compile of each block: the same losses, and no step of a ramp recompiles."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from teleflm.data.store import TokenStore
+from teleflm.training.loop import default_hooks, train
+from tests.tiny import At, run_config, trajectory
+
+SECTIONS: dict[str, Any] = {
+    "growth": {"to": {"hidden_size": 40, "num_hidden_layers": 3}, "ramp": 99},
+    "evaluation": {"every": 100},
+}
+
+
+@pytest.mark.slow
+def test_compiled_blocks_ramp_without_recompiling(store: TokenStore, tmp_path: Path) -> None:
+    torch.compiler.reset()
+    counters.clear()
+    graphs: list[int] = []
+
+    def count() -> None:
+        graphs.append(counters["stats"]["unique_graphs"])
+
+    def run(name: str, compiled: bool) -> Path:
+        training = {"compile": compiled, "dtype": "fp32"}
+        config = run_config(store.path, tmp_path / name, training=training, **SECTIONS)
+        return train(config, [*default_hooks(), At(1, count), At(5, count)])
+
+    compiled = trajectory(run("compiled", True))
+    first, later = graphs
+    assert first > 0
+    assert later == first
+    plain = trajectory(run("plain", False))
+    assert [row["loss"] for row in compiled] == pytest.approx([row["loss"] for row in plain], 1e-5)

@@ -1,0 +1,93 @@
+"""No new weight's first update exceeds the learning rate, at any betas."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from teleflm.config.run import OptimizerConfig
+from teleflm.growth.grow import grow
+from teleflm.growth.maps import GrowthMap
+from teleflm.model.axes import parameter_of
+from teleflm.training.fresh import FreshMoments
+from teleflm.training.learner import Learner
+from tests.growing import CHILD, OPTIMIZER, PARENT, batch_of, train_on, trained_state
+
+BETAS = [(0.9, 0.95), (0.9, 0.999), (0.0, 0.9), (0.99, 0.9), (0.5, 0.5)]
+RAMP = 4
+
+
+def learner_of(betas: tuple[float, float]) -> Learner:
+    """A child long after its parent's start, so that Adam's count is late."""
+    config = OPTIMIZER.model_copy(update={"betas": betas, "weight_decay": 0.0})
+    late = replace(trained_state(PARENT, 5), adam_steps=5000)
+    return Learner(grow(late, CHILD, ramp=RAMP, seed=1), config, torch.float64)
+
+
+def new_entries(learner: Learner) -> dict[str, Tensor]:
+    growth = GrowthMap(PARENT, CHILD, learner.lineage[-1].layers)
+    return {
+        name: growth.is_new(name, parameter_of(name))
+        for name, _ in learner.network.named_parameters()
+    }
+
+
+def first_updates(learner: Learner, steps: int) -> Iterator[tuple[str, float]]:
+    """For each tensor and step the largest first update of a new entry, over its learning rate."""
+    waiting = new_entries(learner)
+    for step in range(5, 5 + steps):
+        before = {name: w.detach().clone() for name, w in learner.network.named_parameters()}
+        # Few tokens a step, so that most rows of the embedding wait for theirs.
+        train_on(learner, batch_of(CHILD, step, rows=1, length=6), step, clip=1e9)
+        rates = {
+            id(weight): group["lr"]
+            for group in learner.optimizer.param_groups
+            for weight in group["params"]
+        }
+        for name, weight in learner.network.named_parameters():
+            change = (weight.detach() - before[name]).abs()
+            first = waiting[name] & (change > 0)
+            if first.any():
+                yield name, (change[first].max() / rates[id(weight)]).item()
+            waiting[name] &= ~first
+
+
+@pytest.mark.parametrize("betas", BETAS)
+def test_first_updates_are_within_the_learning_rate(betas: tuple[float, float]) -> None:
+    # Twice as many steps as the ramp has: an embedding row may come after its end.
+    found = list(first_updates(learner_of(betas), 2 * RAMP))
+    assert {name for name, _ in found} == set(new_entries(learner_of(betas)))
+    assert max(share for _, share in found) <= 1.0 + 1e-12
+    embedding = [share for name, share in found if "embed_tokens" in name]
+    assert len(embedding) > RAMP  # rows of which some came late
+
+
+def test_plain_adam_would_exceed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FreshMoments, "seed", lambda *_: None)
+    found = list(first_updates(learner_of((0.9, 0.999)), 2))
+    assert max(share for _, share in found) > 3.1  # (1 − β1)/√(1 − β2)
+
+
+def test_old_entries_are_left_alone() -> None:
+    # A late first token of an old row is Adam's own affair, as it was the parent's.
+    state = trained_state(PARENT)
+    never = sorted(set(range(PARENT.vocab_size)) - {3})
+    learner = Learner(grow(state, CHILD, ramp=RAMP, seed=1), OPTIMIZER, torch.float64)
+    weight = learner.network.model.embed_tokens.weight
+    seen = learner.optimizer.state[weight]["exp_avg_sq"]
+    seen[3, : PARENT.hidden_size] = 0.0
+    weight.grad = torch.ones_like(weight)
+    for other in learner.network.parameters():
+        other.grad = torch.ones_like(other)
+    learner._fresh.seed(learner.optimizer, learner.adam_steps)
+    assert (seen[3, : PARENT.hidden_size] == 0).all()
+    assert (seen[3, PARENT.hidden_size :] > 0).all()
+    assert (seen[never, PARENT.hidden_size :] > 0).all()
+
+
+def test_a_first_training_is_plain_adamw() -> None:
+    config = OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.999))
+    learner = Learner(trained_state(PARENT, 1), config, torch.float64)
+    assert not learner._fresh._new

@@ -25,6 +25,7 @@ _HELD_OUT = 0.02
 # Tele-FLM reads English and Chinese 2 : 1 and about a tenth of code.
 _WEIGHTS = {"english": 0.6, "chinese": 0.3, "code": 0.1}
 _OWN_MARK = "series.yaml"
+_TEMPLATE = "demo.yaml"
 
 
 def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
@@ -61,7 +62,7 @@ def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
 
 
 def _series(data: Sequence[Path], out: Path) -> SeriesConfig:
-    template = read_yaml(Path(str(resources.files("teleflm.demo") / "demo.yaml")))
+    template = read_yaml(Path(str(resources.files("teleflm.demo") / _TEMPLATE)))
     template["series_dir"] = str(out)
     store = str(out / "store")
     path = store if data else {name: [store, weight] for name, weight in _WEIGHTS.items()}

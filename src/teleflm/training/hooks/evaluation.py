@@ -3,6 +3,8 @@
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 
+import torch
+
 from teleflm.evaluation.bpb import evaluate
 from teleflm.generation.generate import generate
 from teleflm.model.loss import autocast
@@ -54,7 +56,11 @@ class Evaluate(Hook):
         if tokenizer is None:
             return
         for prompt in config.evaluation.prompts:
-            with autocast(run.learner.network, config.training.dtype):
+            # Each new token is another length: not for blocks that were compiled for training.
+            with (
+                autocast(run.learner.network, config.training.dtype),
+                torch.compiler.set_stance("force_eager"),
+            ):
                 new = generate(
                     run.learner.network,
                     tokenizer.encode(prompt),

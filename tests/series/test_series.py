@@ -1,0 +1,148 @@
+"""A series of two stages: whatever stops it, the same command ends it as if nothing had been."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import teleflm.series.run
+from teleflm.certificate.certify import Certificate, certify
+from teleflm.checkpoint.load import find_checkpoint, load
+from teleflm.config.base import build
+from teleflm.config.series import SeriesConfig
+from teleflm.data.store import TokenStore
+from teleflm.errors import CheckFailedError, StoppedError
+from teleflm.report.summary import read_summary
+from teleflm.series.run import run_series
+from teleflm.training.hooks.base import Hook
+from teleflm.training.loop import default_hooks
+from tests.tiny import FIELDS, At, assert_same_run, run_fields
+
+STAGES = ["small", "large"]
+
+
+def series(store: TokenStore, folder: Path) -> SeriesConfig:
+    run = run_fields(store.path, folder)
+    for key in ("run_dir", "model"):
+        del run[key]
+    grown = {"hidden_size": 40, "num_hidden_layers": 3, "output_mult": 1.2}
+    return build(
+        SeriesConfig,
+        {
+            "series_dir": str(folder),
+            "title": "Tiny",
+            "exports": ["granite", "llama", "teleflm"],
+            "run": run,
+            "stages": [
+                {"name": "small", "model": dict(FIELDS)},
+                {"name": "large", "growth": {"to": grown, "ramp": 4, "place": "distance"}},
+            ],
+        },
+        "tiny series",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_series(series(store, tmp_path_factory.mktemp("series") / "whole"))
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """When each checkpoint, certificate and export file was written."""
+    found = [*folder.glob("*/**/*.safetensors"), *folder.glob("grown/*.json")]
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in found}
+
+
+def test_the_summary_is_what_was_done(finished: Path) -> None:
+    summary = read_summary(finished)
+    assert [stage.name for stage in summary.stages] == STAGES
+    assert [stage.tokens for stage in summary.stages] == [6 * 4 * 16] * 2
+    (growth,) = summary.growths
+    assert growth.certificate is not None and growth.certificate.exact
+    assert growth.loss_after == pytest.approx(growth.loss_before, rel=2e-5)
+    assert summary.compute.ratio is not None and 0 < summary.compute.ratio < 1
+    assert {export.format for export in summary.exports} == {"granite", "llama", "teleflm"}
+    for export in summary.exports:
+        assert export.max_relative_logit_error is not None
+        assert export.max_relative_logit_error <= 1e-5
+        assert load(finished / export.path).config.num_hidden_layers == 3
+    assert [event.operator for event in summary.lineage] == ["init", "mask"]
+    english = summary.data.domains["english"]
+    assert english.tokens and english.bytes and english.held_out_tokens
+    assert (finished / "report.html").stat().st_size > 10_000
+    for name in STAGES:
+        assert (finished / "stages" / name / "report.html").exists()
+
+
+def test_a_second_time_nothing_is_done_again(finished: Path, store: TokenStore) -> None:
+    before = written(finished)
+    run_series(series(store, finished))
+    assert written(finished) == before
+
+
+def stop_in(monkeypatch: pytest.MonkeyPatch, stage: str, action: Callable[[], object]) -> None:
+    def hooks(title: str) -> list[Hook]:
+        extra = [At(3, action)] if title == stage else []
+        return [*default_hooks(title), *extra]
+
+    monkeypatch.setattr(teleflm.series.run, "default_hooks", hooks)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stopped_in_a_stage(
+    finished: Path, store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    config = series(store, tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        stop_in(patch, stage, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(StoppedError):
+            run_series(config)
+    run_series(config)
+    for name in STAGES:
+        assert_same_run(tmp_path / "stopped" / "stages" / name, finished / "stages" / name)
+
+
+@pytest.mark.parametrize("lost", ["grown", "stages/large", "export/llama", "summary.json"])
+def test_what_is_missing_is_made_again(
+    finished: Path, store: TokenStore, tmp_path: Path, lost: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    path = folder / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run_series(series(store, folder))
+    assert_same_run(folder / "stages" / "large", finished / "stages" / "large")
+    assert _without_clock(folder) == _without_clock(finished)
+
+
+def _without_clock(folder: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    del summary["seconds"]
+    for item in (*summary["stages"], *summary["growths"]):
+        del item["seconds"]
+    for growth in summary["growths"]:
+        del growth["certificate"]["seconds"]
+    return summary
+
+
+def test_a_growth_that_is_not_exact_is_not_trained_on(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inexact(parent: Any, child: Any, **options: Any) -> Certificate:
+        moments = {name: torch.zeros_like(tensor) for name, tensor in child.exp_avg.items()}
+        return certify(parent, replace(child, exp_avg=moments), **options)
+
+    monkeypatch.setattr(teleflm.series.run, "certify", inexact)
+    folder = tmp_path / "bad"
+    for _ in range(2):  # and it is not forgotten
+        with pytest.raises(CheckFailedError, match="the growth to large is not exact"):
+            run_series(series(store, folder))
+    assert find_checkpoint(folder / "stages" / "small")
+    assert not (folder / "stages" / "large").exists()

@@ -14,6 +14,7 @@ from teleflm.config.series import SeriesConfig
 from teleflm.data.files import write_whole
 from teleflm.model.init import build_model
 from teleflm.model.network import TeleFLM
+from teleflm.report.picture import write_picture
 from teleflm.report.series import write_series_report
 from teleflm.series.layout import SeriesLayout
 from teleflm.series.summary import Json, evaluations, stored_certificates, summarise
@@ -23,7 +24,7 @@ _CHECK_POSITIONS = 64
 
 
 def finish_series(config: SeriesConfig, layout: SeriesLayout) -> None:
-    """Export the last model, write summary.json and report.html.
+    """Export the last model, write summary.json, report.html and its main picture, report.png.
 
     Raises:
         MissingExtraError: the report's libraries are not installed; all else is done by then.
@@ -32,6 +33,7 @@ def finish_series(config: SeriesConfig, layout: SeriesLayout) -> None:
     summary = {**summarise(config, layout), "exports": exports}
     write_whole(layout.root / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False))
     write_series_report(layout.root)
+    write_picture(layout.root, layout.root / "report.png")
 
 
 def _export(layout: SeriesLayout, kind: ExportKind) -> Json:

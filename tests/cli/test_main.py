@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -271,3 +272,12 @@ def test_a_run_from_the_command_line(teleflm: Command, store: TokenStore, tmp_pa
     again = teleflm("train", file, f"run_dir={tmp_path / 'run'}", "training.steps=5", "seed=7")
     assert again.code == 0
     assert "going on from step 3" in again.err
+
+
+def test_waiting_threads_do_not_spin(teleflm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    teleflm("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"  # the user's word counts
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    teleflm("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

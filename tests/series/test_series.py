@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import teleflm.series.run
+from benchmarks.demo import promises
 from teleflm.certificate.certify import Certificate, certify
 from teleflm.checkpoint.load import find_checkpoint, load
 from teleflm.config.base import build
@@ -32,6 +33,7 @@ def series(store: TokenStore, folder: Path) -> SeriesConfig:
     run = run_fields(store.path, folder)
     for key in ("run_dir", "model"):
         del run[key]
+    run["training"]["dtype"] = "bf16"
     grown = {"hidden_size": 40, "num_hidden_layers": 3, "output_mult": 1.2}
     return build(
         SeriesConfig,
@@ -85,6 +87,15 @@ def test_a_second_time_nothing_is_done_again(finished: Path, store: TokenStore) 
     before = written(finished)
     run_series(series(store, finished))
     assert written(finished) == before
+
+
+def test_the_benchmark_of_the_demo_reads_it(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text(encoding="utf-8"))
+    checked = promises(summary)
+    assert len(checked) == 4 + 1 + 3
+    assert all(promise.holds for promise in checked if "last loss" not in promise.what)
+    summary["growths"][0]["loss_after"] *= 1.001
+    assert not promises(summary)[0].holds
 
 
 def stop_in(monkeypatch: pytest.MonkeyPatch, stage: str, action: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 """The `teleflm` command: one short file a verb, and one place where errors become exit codes."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -75,6 +76,9 @@ def main() -> None:
     Exit codes: 0 done; 2 the input is at fault; 1 a failed check or machine; 130 and 143 after
     SIGINT and SIGTERM.
     """
+    # By default OpenMP's threads wait for each other by spinning, and where another process is at
+    # work on the same cores a step then takes ten times as long. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(prog_name="teleflm", standalone_mode=False)
     except _UsageError as error:

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import os
 import subprocess
 import sys
 from collections.abc import Iterator

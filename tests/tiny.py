@@ -10,7 +10,7 @@ import yaml
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
-from teleflm.data.files import read_jsonl
+from teleflm.files import read_jsonl
 from teleflm.training.hooks.base import Hook
 from teleflm.training.run import Run, StepRecord
 

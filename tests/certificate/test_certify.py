@@ -141,6 +141,7 @@ def test_wrong_moments_are_noticed(
 
 
 def test_wrong_decay_is_noticed(parent: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Also of a run that has none: the certificate makes it bite.
     real = Learner.update
 
     def undecayed(learner: Learner, step: int, factor: float, clip: float) -> torch.Tensor:
@@ -150,7 +151,28 @@ def test_wrong_decay_is_noticed(parent: TrainingState, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Learner, "update", undecayed)
     grown = grow(parent, CHILD, ramp=9, seed=1)
+    without = OPTIMIZER.model_copy(update={"weight_decay": 0.0})
+    _assert_only_the_trajectory_is_off(certify(parent, grown, optimizer=without))
+
+
+def test_wrong_clipping_is_noticed(parent: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A norm over the child's own tensors alone, say; moments alone make it visible in Adam.
+    real = Learner.update
+
+    def unclipped(learner: Learner, step: int, factor: float, clip: float) -> torch.Tensor:
+        return real(learner, step, factor, 1e9 if learner.model == CHILD else clip)
+
+    monkeypatch.setattr(Learner, "update", unclipped)
+    grown = grow(parent, CHILD, ramp=9, seed=1)
     _assert_only_the_trajectory_is_off(certify(parent, grown, optimizer=OPTIMIZER))
+
+
+def test_a_parent_in_its_first_steps_is_certified() -> None:
+    # Its steps are wild: on random tokens rounding alone would break the bound.
+    config = OPTIMIZER.model_copy(update={"learning_rate": 0.1, "matrix_learning_rate": 0.1})
+    for steps in (0, 1, 3):
+        young = trained_state(PARENT, steps)
+        assert certify(young, grow(young, CHILD, ramp=9, seed=1), optimizer=config).exact
 
 
 def _assert_only_the_trajectory_is_off(certificate: Certificate) -> None:

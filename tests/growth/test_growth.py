@@ -14,6 +14,7 @@ from teleflm.errors import GrowthError
 from teleflm.growth.fold import fold
 from teleflm.growth.grow import grow
 from teleflm.growth.maps import GrowthMap
+from teleflm.growth.ramp import ramp_between
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import PARAMETERS, Axis, parameter_of
 from teleflm.model.init import build_model, initial_value
@@ -29,7 +30,7 @@ from tests.growing import (
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(parents_and_children(), st.sampled_from(["even", "stack"]), st.integers(0, 99))
 def test_any_growth_keeps_function_and_trajectory(
     shapes: tuple[ModelConfig, ModelConfig], place: str, seed: int
@@ -39,7 +40,8 @@ def test_any_growth_keeps_function_and_trajectory(
     grown = grow(state, child, ramp=100, seed=seed + 1, place=place)
     certificate = certify(state, grown, optimizer=OPTIMIZER, steps=30, seed=seed)
     assert certificate.function.max_relative_logit_error <= 1e-12
-    assert certificate.function.float32_max_relative_logit_error <= 1e-5
+    function = certificate.function
+    assert function.float32_max_relative_logit_error <= max(1e-5, 2 * function.float32_rounding)
     assert certificate.trajectory is not None
     assert certificate.trajectory.max_relative_loss_difference <= 1e-12
     assert certificate.exact
@@ -110,6 +112,17 @@ def test_the_ends_of_the_ramp_are_exact() -> None:
     assert end.input_multiplier == CHILD.input_mult
     assert end.width_fraction == 1.0
     assert learner.network.logit_multiplier.item() == PARENT.logit_multiplier
+
+
+def test_multipliers_and_width_follow_the_ramp() -> None:
+    # TELEFLM's rules by hand at r = 1/4: n = d + (D − d) r², k geometric, m = n / base.
+    ramp = ramp_between(PARENT, CHILD, 0.25)
+    n = 24 + 13 / 16
+    assert ramp.effective_width == n
+    assert ramp.mup_ratio == n / 256
+    k = (0.7 * 256) ** 0.75 * (1.9 * 256) ** 0.25
+    assert ramp.logit_multiplier == pytest.approx(k / n, rel=1e-14)
+    assert ramp.input_multiplier == pytest.approx(1.3**0.75 * 0.8**0.25, rel=1e-14)
 
 
 def test_every_new_entry_learns_within_the_first_steps_of_the_ramp() -> None:
@@ -205,4 +218,4 @@ def test_certificates_default_to_the_runs_like_hyperparameters() -> None:
     state = trained_state(PARENT)
     grown = grow(state, CHILD, ramp=5, seed=1)
     fast = OptimizerConfig(learning_rate=1.0, matrix_learning_rate=1.0, clip=100.0)
-    assert certify(state, grown, optimizer=fast).exact  # the rate is lowered, clipping bites
+    assert certify(state, grown, optimizer=fast).exact  # the rate is lowered

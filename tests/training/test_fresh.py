@@ -19,11 +19,11 @@ BETAS = [(0.9, 0.95), (0.9, 0.999), (0.0, 0.9), (0.99, 0.9), (0.5, 0.5)]
 RAMP = 4
 
 
-def learner_of(betas: tuple[float, float]) -> Learner:
+def learner_of(betas: tuple[float, float], ramp: int = RAMP) -> Learner:
     """A child long after its parent's start, so that Adam's count is late."""
     config = OPTIMIZER.model_copy(update={"betas": betas, "weight_decay": 0.0})
     late = replace(trained_state(PARENT, 5), adam_steps=5000)
-    return Learner(grow(late, CHILD, ramp=RAMP, seed=1), config, torch.float64)
+    return Learner(grow(late, CHILD, ramp=ramp, seed=1), config, torch.float64)
 
 
 def new_entries(learner: Learner) -> dict[str, Tensor]:
@@ -54,10 +54,11 @@ def first_updates(learner: Learner, steps: int) -> Iterator[tuple[str, float]]:
             waiting[name] &= ~first
 
 
+@pytest.mark.parametrize("ramp", [1, 2, RAMP])
 @pytest.mark.parametrize("betas", BETAS)
-def test_first_updates_are_within_the_learning_rate(betas: tuple[float, float]) -> None:
-    # Twice as many steps as the ramp has: an embedding row may come after its end.
-    found = list(first_updates(learner_of(betas), 2 * RAMP))
+def test_first_updates_are_within_the_learning_rate(betas: tuple[float, float], ramp: int) -> None:
+    # More steps than the ramp has: an embedding row may come after its end.
+    found = list(first_updates(learner_of(betas, ramp), 2 * RAMP))
     assert {name for name, _ in found} == set(new_entries(learner_of(betas)))
     assert max(share for _, share in found) <= 1.0 + 1e-12
     embedding = [share for name, share in found if "embed_tokens" in name]
@@ -81,7 +82,7 @@ def test_old_entries_are_left_alone() -> None:
     weight.grad = torch.ones_like(weight)
     for other in learner.network.parameters():
         other.grad = torch.ones_like(other)
-    learner._fresh.seed(learner.optimizer, learner.adam_steps)
+    learner._fresh.seed(learner.optimizer, learner.adam_steps, 5)
     assert (seen[3, : PARENT.hidden_size] == 0).all()
     assert (seen[3, PARENT.hidden_size :] > 0).all()
     assert (seen[never, PARENT.hidden_size :] > 0).all()
@@ -90,4 +91,17 @@ def test_old_entries_are_left_alone() -> None:
 def test_a_first_training_is_plain_adamw() -> None:
     config = OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.999))
     learner = Learner(trained_state(PARENT, 1), config, torch.float64)
-    assert not learner._fresh._new
+    assert not learner._fresh._for_ever and not learner._fresh._in_the_ramp
+
+
+def test_columns_of_an_earlier_growth_are_still_watched() -> None:
+    # A token that first appears after the second growth meets the first one's columns unused.
+    once = grow(trained_state(PARENT), CHILD, ramp=1, seed=1)
+    larger = CHILD.model_copy(update={"hidden_size": 50})
+    twice = grow(replace(once, step=once.step + 1, adam_steps=5000), larger, ramp=1, seed=2)
+    learner = Learner(twice, OPTIMIZER, torch.float64)
+    for weight in learner.network.parameters():
+        weight.grad = torch.ones_like(weight)
+    learner._fresh.seed(learner.optimizer, learner.adam_steps, twice.step)
+    second = learner.optimizer.state[learner.network.model.embed_tokens.weight]["exp_avg_sq"]
+    assert (second[:, PARENT.hidden_size :] > 0).all()

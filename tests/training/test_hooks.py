@@ -15,10 +15,10 @@ import teleflm.training.hooks.progress as progress
 from teleflm.checkpoint.load import checkpoints, load_checkpoint
 from teleflm.checkpoint.manifest import problems
 from teleflm.checkpoint.save import step_folder
-from teleflm.data.files import read_jsonl
 from teleflm.data.indexed import IndexedWriter
 from teleflm.data.store import TokenStore
 from teleflm.errors import DataError
+from teleflm.files import read_jsonl
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
 from teleflm.training.hooks.evaluation import Evaluate

@@ -15,7 +15,6 @@ import torch.distributed.checkpoint as dcp
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.save import save_checkpoint
 from teleflm.config.run import resolve_run
-from teleflm.data.files import read_jsonl
 from teleflm.data.store import TokenStore
 from teleflm.errors import (
     CheckpointError,
@@ -25,6 +24,7 @@ from teleflm.errors import (
     RunLockedError,
     StoppedError,
 )
+from teleflm.files import read_jsonl
 from teleflm.training.loop import default_hooks, train
 from teleflm.training.start import resolve_config
 from tests.growing import fresh_state

@@ -7,10 +7,9 @@ import torch
 
 from teleflm.certificate.certify import (
     Certificate,
-    FunctionError,
     certify,
-    relative_error,
-    token_batches,
+    function_error,
+    random_tokens,
 )
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint, open_model
 from teleflm.checkpoint.manifest import manifest_digest
@@ -46,15 +45,9 @@ def certify_paths(source: Path, grown: Path) -> Certificate:
 
 
 def _certify_models(parent: ModelSource, child: ModelSource) -> Certificate:
-    tokens = token_batches(parent.model, child.model, count=1, seed=0)[0]
-    errors = {
-        dtype: relative_error(
-            build_model(parent.model, parent.state, dtype),
-            build_model(child.model, child.state, dtype),
-            tokens,
-        )
+    tokens = random_tokens(parent.model, child.model, seed=0)
+    double, single = (
+        [build_model(source.model, source.state, dtype) for source in (parent, child)]
         for dtype in (torch.float64, torch.float32)
-    }
-    return Certificate(
-        FunctionError(errors[torch.float64], "float64", errors[torch.float32]), trajectory=None
     )
+    return Certificate(function_error(double, single, tokens), trajectory=None)

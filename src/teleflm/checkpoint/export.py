@@ -19,11 +19,11 @@ from torch import Tensor
 from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.manifest import MANIFEST
 from teleflm.checkpoint.pretrained import INDEX, WEIGHTS
-from teleflm.checkpoint.save import written_aside
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import SPECIAL_IDS, ExportKind, to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
+from teleflm.files import written_aside
 from teleflm.model.axes import parameter_names, parameter_of
 
 ExportDtype = Literal["fp32", "bf16"]

@@ -23,7 +23,9 @@ from teleflm.model.network import TeleFLM
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """The finished checkpoints of a run folder, oldest first."""
-    return sorted((run_dir / "checkpoints").glob("step-*"))
+    # Eight digits or more, see `step_folder`; by number, as the name's order ends at 1e8 steps.
+    found = [p for p in (run_dir / "checkpoints").glob("step-*") if p.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -1,7 +1,6 @@
 """The manifest: what a checkpoint says of itself, and the check that it is whole."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -92,15 +91,6 @@ def problems(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.safetensors")):
         if path.name not in files:
             yield f"{path}: not one of the checkpoint's files, move it away"
-
-
-def sync(path: Path) -> None:
-    """Have the operating system put a file or folder on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

@@ -5,23 +5,20 @@ manifest, and renamed into place. The tensors are PyTorch's distributed checkpoi
 files: sharded saving and loading without a pickle.
 """
 
-import errno
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter
 
-from teleflm.checkpoint.manifest import MANIFEST, Manifest, record_files, sync
+from teleflm.checkpoint.manifest import MANIFEST, Manifest, record_files
 from teleflm.config.run import RunConfig
-from teleflm.errors import CheckpointError, MachineError
+from teleflm.errors import CheckpointError
+from teleflm.files import written_aside
 from teleflm.growth.state import TrainingState
 
 TOKENIZER = "tokenizer"
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # Prefixes of the three kinds of tensors; weights keep their plain names.
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg.", "exp_avg_sq."
 
@@ -70,48 +67,6 @@ def save_checkpoint(
             files=record_files(partial),
         )
         (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-
-
-@contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which becomes `folder` when all went well.
-
-    Raises:
-        MachineError: the disk is full or fails.
-    """
-    partial, old = (folder.parent / f".{folder.name}.{kind}" for kind in ("partial", "old"))
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        for path in (*partial.rglob("*"), partial):
-            sync(path)
-        if folder.exists():
-            # Moved, not removed: a crash in between must not lose both.
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        partial.rename(folder)
-        sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if (reason := _disk_error(error)) is not None:
-            raise MachineError(
-                f"{folder}: not written ({reason}); free some space and run the same command "
-                "again, it goes on from what was finished"
-            ) from error
-        raise
-
-
-def _disk_error(error: BaseException | None) -> str | None:
-    """The operating system's word where a disk failed, also from inside a library's error."""
-    if error is None:
-        return None
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return error.strerror
-    if "No space left" in str(error):
-        return "No space left on device"
-    return _disk_error(error.__cause__ or error.__context__)
 
 
 def _write_tensors(folder: Path, state: TrainingState) -> None:

@@ -1,6 +1,5 @@
 """The `teleflm` command: one short file a verb, and one place where errors become exit codes."""
 
-import os
 import sys
 from typing import Annotated, Any
 
@@ -78,7 +77,7 @@ def main() -> None:
     """
     # By default OpenMP's threads wait for each other by spinning, and where another process is at
     # work on the same cores a step then takes ten times as long. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    pass
     try:
         code = app(prog_name="teleflm", standalone_mode=False)
     except _UsageError as error:

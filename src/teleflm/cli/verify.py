@@ -46,7 +46,7 @@ def _check_files(path: Path, as_json: bool) -> None:
 
 
 def _certify(source: Path, grown: Path, as_json: bool) -> None:
-    from teleflm.certificate.certify import FP32_BOUND, TRAJECTORY_BOUND
+    from teleflm.certificate.certify import TRAJECTORY_BOUND
     from teleflm.certificate.paths import certify_paths
 
     certificate = certify_paths(source, grown)
@@ -55,7 +55,7 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
         f"logits, float64: {function.max_relative_logit_error:.1e} "
         f"(bound {certificate.float64_bound:.0e})",
         f"logits, float32: {function.float32_max_relative_logit_error:.1e} "
-        f"(bound {FP32_BOUND:.0e})",
+        f"(bound {certificate.float32_bound:.0e})",
     ]
     if trajectory is not None:
         lines.append(

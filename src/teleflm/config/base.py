@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from teleflm.errors import ConfigError
+from teleflm.files import write_whole
 
 
 class Strict(BaseModel):
@@ -24,6 +25,10 @@ class Strict(BaseModel):
 
 
 ConfigType = TypeVar("ConfigType", bound=Strict)
+
+
+# Beside its own error the library lets those through that tagged or endless values raise in it.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,7 +78,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of keys at the top level")
@@ -82,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, config: Strict) -> None:
     """Write the whole configuration, defaults included, in the order of its fields."""
-    path.write_text(to_yaml(config), encoding="utf-8")
+    write_whole(path, to_yaml(config))
 
 
 def to_yaml(config: Strict) -> str:
@@ -118,7 +123,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
             node = below
         try:
             node[leaf] = parse_value(text)
-        except yaml.YAMLError:
+        except _YAML_ERRORS:
             raise ConfigError(
                 f"override {override!r}: the value is not valid YAML; quote it"
             ) from None
@@ -138,7 +143,7 @@ def build(kind: type[ConfigType], data: Mapping[str, Any], source: str) -> Confi
     except ValidationError as error:
         lines = [_explain(kind, problem) for problem in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: {error}") from None
 
 
@@ -148,7 +153,8 @@ def _explain(kind: type[Strict], problem: Any) -> str:
         parent = _model_at(kind, problem["loc"][:-1])
         known = list(parent.model_fields) if parent else []
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        nearest = ".".join([*map(str, problem["loc"][:-1]), *near])
+        hint = f"did you mean {nearest!r}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {place!r}; {hint}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing; add it"

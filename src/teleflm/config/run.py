@@ -121,7 +121,7 @@ class RunConfig(Strict):
     `model` is the model that the run starts with: the checkpoint's where there is one.
     """
 
-    run_dir: str
+    run_dir: str = Field(min_length=1)
     model: ModelConfig
     seed: int = Field(default=0, ge=0)
     start_from: str | None = None

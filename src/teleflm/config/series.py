@@ -22,7 +22,7 @@ class SeriesConfig(Strict):
         exports: formats in which the last model is exported at the end.
     """
 
-    series_dir: str
+    series_dir: str = Field(min_length=1)
     title: str = "A model grown in stages"
     run: dict[str, Any] = Field(default_factory=dict)
     stages: tuple[dict[str, Any], ...] = Field(min_length=1)
@@ -31,7 +31,7 @@ class SeriesConfig(Strict):
     @model_validator(mode="after")
     def _stages_chain(self) -> "SeriesConfig":
         names = [stage.get("name") for stage in self.stages]
-        if not all(isinstance(name, str) and name and "/" not in name for name in names):
+        if not all(isinstance(name, str) and name.strip(".") and "/" not in name for name in names):
             raise ValueError("each of the stages needs a name that can be a folder's")
         if len(set(names)) != len(names):
             raise ValueError(f"stage names {names} must differ from one another")

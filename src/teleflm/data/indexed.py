@@ -23,8 +23,8 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from teleflm.data.files import sync_folder
 from teleflm.errors import DataError
+from teleflm.files import sync
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _HEADER = struct.Struct("<9sQBQQ")
@@ -94,7 +94,7 @@ class IndexedWriter:
             os.fsync(file.fileno())
         _beside(self._prefix, ".bin.partial").replace(_beside(self._prefix, ".bin"))
         aside.replace(_beside(self._prefix, ".idx"))
-        sync_folder(self._prefix.parent)
+        sync(self._prefix.parent)
 
     def discard(self) -> None:
         """Give up: remove what was written so far."""

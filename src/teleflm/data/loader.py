@@ -75,7 +75,8 @@ class Loader:
 
         Raises DataError where a domain with a positive weight is shorter than one window.
         """
-        self._domains = list(domains)
+        # By name: the order in which a file happens to list them is no part of the run.
+        self._domains = sorted(domains, key=lambda domain: domain.name)
         self._seed = seed
         self._length = sequence_length
         self._global_batch = global_batch

@@ -2,9 +2,7 @@
 
 import functools
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from teleflm.data.files import sync_folder, write_whole
 from teleflm.data.indexed import IndexedTokens, IndexedWriter, token_dtype
 from teleflm.data.pieces import cut_pieces
 from teleflm.data.sources import Progress, iterate_documents
 from teleflm.data.tokenizer import Tokenizer
-from teleflm.errors import DataError, MachineError
+from teleflm.errors import DataError
+from teleflm.files import write_whole, written_aside
 
 FORMAT = 1
 STORE_FILE = "store.json"
@@ -133,12 +131,7 @@ def prepare(
     tokenizer = Tokenizer.load(tokenizer_dir)
     out = Path(out).absolute()
     _check_free(out, force)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be made there ({error.strerror})") from error
-    try:
+    with written_aside(out) as aside:
         domains = _write_domains(paths, tokenizer, aside, held_out, progress)
         tokenizer.save(aside)
         content = {
@@ -149,15 +142,6 @@ def prepare(
         }
         text = json.dumps(content, indent=2, ensure_ascii=False)
         write_whole(aside / STORE_FILE, text + "\n")
-        _publish(aside, out)
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise MachineError(
-                f"{out}: could not be finished ({error.strerror}) and was removed; run it again "
-                "once that is mended"
-            ) from error
-        raise
     return TokenStore(out)
 
 
@@ -168,15 +152,6 @@ def _check_free(out: Path, force: bool) -> None:
         raise DataError(f"{out}: exists and is not a token store; choose another folder")
     if not force:
         raise DataError(f"{out}: exists already; choose another folder or use --force")
-
-
-def _publish(aside: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        out.rename(old)
-    aside.rename(out)
-    sync_folder(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _Piece(NamedTuple):

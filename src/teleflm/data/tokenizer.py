@@ -12,10 +12,10 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from teleflm.data.files import write_whole
 from teleflm.data.pieces import cut_pieces
 from teleflm.data.sources import Progress, iterate_documents
 from teleflm.errors import DataError
+from teleflm.files import write_whole
 
 UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)

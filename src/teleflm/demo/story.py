@@ -10,13 +10,13 @@ import yaml
 
 from teleflm.config.base import build, read_yaml
 from teleflm.config.series import SeriesConfig
-from teleflm.data.files import write_whole
 from teleflm.data.progress import byte_progress
 from teleflm.data.sources import corpus_bytes
 from teleflm.data.store import prepare
 from teleflm.data.tokenizer import train_tokenizer
 from teleflm.demo.corpora import collect
 from teleflm.errors import ConfigError
+from teleflm.files import write_whole
 from teleflm.series.run import run_series
 
 # A head of 4,096 tokens keeps the embedding small beside the blocks at these widths.

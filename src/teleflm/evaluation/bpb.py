@@ -43,7 +43,7 @@ def evaluate(
         network: the model, as it stands.
         mixture: the run's data.
         sequence_length: S, of the windows.
-        tokens: the most to read of each domain.
+        tokens: the most to predict of each domain, in whole windows, of which one is the least.
         dtype: `bf16` for autocast, else the network's own.
 
     Returns:
@@ -53,6 +53,9 @@ def evaluate(
         DataError: a held-out token outside the vocabulary.
     """
     lengths = mixture.tokenizer.byte_lengths() if mixture.tokenizer else None
+    vocabulary = network.config.vocab_size
+    if lengths is not None:
+        vocabulary = min(vocabulary, lengths.size)
     device = network.lm_head.weight.device
     nats: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -61,12 +64,15 @@ def evaluate(
         if domain.held_out is None:
             continue
         total, count, size = 0.0, 0, 0
-        rows = max(1, min(_TOKENS_AT_A_TIME, tokens) // sequence_length)
-        for window in held_out_windows(domain.held_out, sequence_length, rows):
-            if window.max() >= network.config.vocab_size:
+        left = max(1, tokens // sequence_length)
+        rows = min(left, max(1, _TOKENS_AT_A_TIME // sequence_length))
+        for windows in held_out_windows(domain.held_out, sequence_length, rows):
+            window = windows[:left]
+            left -= len(window)
+            if window.max() >= vocabulary:
                 raise DataError(
                     f"{domain.held_out.path}: token {window.max()} is outside the vocabulary of "
-                    f"{network.config.vocab_size}; use the tokenizer this file was made with"
+                    f"{vocabulary}; use the tokenizer this file was made with"
                 )
             batch = torch.from_numpy(window).to(device)
             with autocast(network, dtype):
@@ -74,7 +80,7 @@ def evaluate(
             real = window[:, 1:][window[:, 1:] >= 0]
             count += real.size
             size += int(lengths[real].sum()) if lengths is not None else 0
-            if count >= tokens:
+            if not left:
                 break
         if count:
             nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from teleflm import __version__
-from teleflm.data.files import write_whole
 from teleflm.errors import MissingExtraError
+from teleflm.files import write_whole
 from teleflm.report import figures, words
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from teleflm.data.files import read_jsonl
+from teleflm.files import read_jsonl
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]

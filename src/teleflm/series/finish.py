@@ -11,7 +11,7 @@ from teleflm.checkpoint.load import open_model
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.series import SeriesConfig
-from teleflm.data.files import write_whole
+from teleflm.files import write_whole
 from teleflm.model.init import build_model
 from teleflm.model.network import TeleFLM
 from teleflm.report.picture import write_picture

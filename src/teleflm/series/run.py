@@ -15,8 +15,8 @@ from teleflm.checkpoint.load import checkpoints, load_checkpoint
 from teleflm.checkpoint.manifest import read_manifest
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.config.series import SeriesConfig
-from teleflm.data.files import write_whole
 from teleflm.errors import CheckFailedError
+from teleflm.files import write_whole
 from teleflm.series.finish import finish_series
 from teleflm.series.layout import SeriesLayout
 from teleflm.training.growing import grow_checkpoint

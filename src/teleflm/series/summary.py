@@ -6,8 +6,8 @@ from typing import Any
 from teleflm.checkpoint.manifest import Manifest, read_manifest
 from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
-from teleflm.data.files import read_jsonl
 from teleflm.data.mixture import open_domains
+from teleflm.files import read_jsonl
 from teleflm.growth.event import last_growth
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token

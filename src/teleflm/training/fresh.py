@@ -19,37 +19,41 @@ from teleflm.model.network import TeleFLM
 class FreshMoments:
     """The entries of a network whose first gradient may still come.
 
-    New entries of a growth see it within the ramp, but for the embedding's, which wait for their
-    token to appear: so in tensors with a vocabulary axis all columns that the lineage ever added
-    are watched, for ever, and in the others those of the open ramp.
+    New entries of a growth see it within the ramp, at its end at the latest (a ramp of one step
+    opens no mask before). The embedding's wait for their token to appear: so in tensors with a
+    vocabulary axis all columns that the lineage ever added are watched, for ever.
     """
 
-    def __init__(self, network: TeleFLM, lineage: Lineage, ramp_is_open: bool) -> None:
-        self._new: list[tuple[nn.Parameter, Tensor]] = []
+    def __init__(self, network: TeleFLM, lineage: Lineage, step: int) -> None:
+        self._for_ever: list[tuple[nn.Parameter, Tensor]] = []
+        self._in_the_ramp: list[tuple[nn.Parameter, Tensor]] = []
         growths = [event for event in lineage if event.source and event.operator == "mask"]
         if not growths:
             return
-        oldest, newest = growths[0].source, growth_map(growths[-1])
+        oldest, newest = growths[0].source, growths[-1]
         assert oldest is not None
+        self._end = newest.step + newest.ramp
         for name, weight in network.named_parameters():
             parameter = parameter_of(name)
             if Axis.VOCAB in parameter.axes:
                 new = torch.arange(weight.shape[1]) >= oldest.hidden_size
-            elif ramp_is_open:
-                new = newest.is_new(name, parameter)
-            else:
-                continue
-            self._new.append((weight, new.to(weight.device)))
+                self._for_ever.append((weight, new.to(weight.device)))
+            elif step <= self._end:
+                new = growth_map(newest).is_new(name, parameter)
+                self._in_the_ramp.append((weight, new.to(weight.device)))
 
     @torch.no_grad()
-    def seed(self, optimizer: torch.optim.AdamW, adam_steps: int) -> None:
+    def seed(self, optimizer: torch.optim.AdamW, adam_steps: int, step: int) -> None:
         """Give entries without a history the one of their present gradient.
 
-        Call it after clipping and before the update that makes `adam_steps` one more.
+        Call it after clipping and before the update from `step` to the next, which makes
+        `adam_steps` one more.
         """
+        if self._in_the_ramp and step > self._end:
+            self._in_the_ramp.clear()
         beta2 = optimizer.param_groups[0]["betas"][1]
         weight_of_past = 1.0 - beta2**adam_steps
-        for weight, new in self._new:
+        for weight, new in (*self._for_ever, *self._in_the_ramp):
             assert weight.grad is not None, "every parameter takes part in the forward pass"
             second = optimizer.state[weight]["exp_avg_sq"]
             history = weight.grad.square().mul_(weight_of_past)

@@ -43,13 +43,14 @@ class Learner:
         event, ramp = last_growth(state.lineage), self.ramp(state.step)
         is_open = event is not None and ramp.progress < 1.0
         self._masks = Masks(self.network, event) if event is not None and is_open else None
-        self._fresh = FreshMoments(self.network, state.lineage, is_open)
+        self._fresh = FreshMoments(self.network, state.lineage, state.step)
         self.move(state.step)
 
     def _load_moments(self, state: TrainingState) -> None:
         for name, weight in self.network.named_parameters():
             self.optimizer.state[weight] = {
-                "step": torch.tensor(float(state.adam_steps)),
+                # The fused kernel wants it where the weight is.
+                "step": torch.tensor(float(state.adam_steps), device=weight.device),
                 "exp_avg": state.exp_avg[name].to(weight, copy=True),
                 "exp_avg_sq": state.exp_avg_sq[name].to(weight, copy=True),
             }
@@ -69,7 +70,6 @@ class Learner:
         else:
             self._masks.remove()
             self._masks = None
-            self._fresh = FreshMoments(self.network, self.lineage, ramp_is_open=False)
 
     def update(self, step: int, factor: float, clip: float) -> Tensor:
         """Clip the gradients at hand and take AdamW's step from `step` to the next.
@@ -84,7 +84,7 @@ class Learner:
         """
         set_rates(self.optimizer, self.config, factor, self.ramp(step).mup_ratio)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip)
-        self._fresh.seed(self.optimizer, self.adam_steps)
+        self._fresh.seed(self.optimizer, self.adam_steps, step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.adam_steps += 1

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from teleflm.data.files import read_jsonl, write_whole
+from teleflm.files import naming_full_disk, read_jsonl, write_whole
 
 
 class JsonLines:
@@ -14,13 +14,15 @@ class JsonLines:
         """Open `path`, keeping its records up to `step`."""
         kept = [record for record in read_jsonl(path) if record["step"] <= step]
         write_whole(path, "".join(map(_line, kept)))
+        self._path = path
         self.steps = {record["step"] for record in kept}
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record through to the operating system."""
-        self._file.write(_line(record))
-        self._file.flush()
+        with naming_full_disk(self._path):
+            self._file.write(_line(record))
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from teleflm.data.files import write_whole
+from teleflm.files import write_whole
 
 
 def test_content_is_written_as_it_is(tmp_path: Path) -> None:

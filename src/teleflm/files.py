@@ -1,0 +1,145 @@
+"""Writing so that a name never stands for half of something, and reading records line by line."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from teleflm.errors import DataError, MachineError, RunLockedError
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Turn a disk's failure, also inside a library's error, into one that names `path`.
+
+    Raises:
+        MachineError: the disk is full or fails.
+    """
+    try:
+        yield
+    except MachineError:
+        raise
+    except BaseException as error:
+        if (reason := _disk_error(error)) is not None:
+            raise MachineError(
+                f"{path}: not written ({reason}); free some space and run the same command "
+                "again, it goes on from what was finished"
+            ) from error
+        raise
+
+
+def _disk_error(error: BaseException | None) -> str | None:
+    """The operating system's word where a disk failed."""
+    if error is None:
+        return None
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return error.strerror
+    if "No space left" in str(error):
+        return "No space left on device"
+    return _disk_error(error.__cause__ or error.__context__)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames inside a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write `content` as UTF-8 beside `path`, sync it, then rename it into place.
+
+    Raises:
+        MachineError: the disk is full or fails; `path` is then as it was.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with naming_full_disk(path):
+        try:
+            with aside.open("w", encoding="utf-8", newline="") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+@contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """A fresh folder to write into, which takes the place of `folder` when all went well.
+
+    Raises:
+        MachineError: the disk is full or fails; `folder` is then as it was.
+        RunLockedError: another process is writing it.
+    """
+    partial, old = (folder.parent / f".{folder.name}.{kind}" for kind in ("partial", "old"))
+    with naming_full_disk(folder), _owned(partial):
+        try:
+            yield partial
+            for path in (*partial.rglob("*"), partial):
+                sync(path)
+            if folder.exists():
+                # Moved, not removed: a crash in between must not lose both.
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+        sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _owned(partial: Path) -> Iterator[None]:
+    """Hold the empty folder `partial`, whatever a killed process left of it."""
+    partial.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLockedError(
+                f"{partial}: another process is writing there; wait for it, or give another place"
+            ) from None
+        for left in partial.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file; a torn last line (a killed writer) is left out.
+
+    Raises:
+        DataError: a line that is no JSON object; it is named.
+    """
+    if not path.exists():
+        return []
+    # Bytes, as a line may be torn inside a character; and no splitlines(), which would cut at
+    # U+2028 and the like within a text.
+    *lines, _ = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, line {number}: damaged, no JSON object; remove that line")
+        records.append(record)
+    return records

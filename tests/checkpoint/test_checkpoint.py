@@ -15,6 +15,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 
 import teleflm.checkpoint.save as save_module
+from teleflm import files
 from teleflm.checkpoint.load import (
     checkpoints,
     find_checkpoint,
@@ -204,7 +205,7 @@ def test_a_full_disk_leaves_what_was_there(
     elif place == "manifest":
         monkeypatch.setattr(save_module, "record_files", disk_full)
     elif place == "sync":
-        monkeypatch.setattr(save_module, "sync", disk_full)
+        monkeypatch.setattr(files, "sync", disk_full)
     else:
         monkeypatch.setattr(Path, "rename", disk_full)
     target = folder if force else folder.with_name("next")

@@ -8,7 +8,7 @@ import yaml
 
 from teleflm.config.base import read_yaml
 from teleflm.demo import story
-from teleflm.errors import ConfigError, DataError
+from teleflm.errors import ConfigError, DataError, MachineError
 from tests.conftest import Command
 from tests.tiny import FIELDS
 
@@ -68,8 +68,49 @@ def test_a_folder_of_something_else_stays(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_demo_on_other_text_is_not_gone_on_with(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "demo"
+    out, little = tmp_path / "demo", tmp_path / "little.txt"
+    little.write_text("a", encoding="utf-8")
     with pytest.raises(DataError):
-        story.run_demo([tmp_path / "missing.txt"], out)
+        story.run_demo([little], out)
     with pytest.raises(ConfigError, match="holds a demo on other text"):
         story.run_demo([corpus], out)
+
+
+def test_force_removes_what_a_demo_made_and_nothing_else(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "series.yaml").write_text("mine", encoding="utf-8")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="no earlier demo"):
+            story.run_demo([corpus], out, force=force)
+    (out / story._MARK).touch()
+    (out / "text").mkdir()
+    (out / "text" / "a.txt").write_text("a", encoding="utf-8")
+    (out / "corpus").mkdir()
+    (out / "corpus" / "b.txt").write_text("b", encoding="utf-8")
+    with pytest.raises(ConfigError, match="--force removes; move it away"):
+        story.run_demo([out / "corpus" / "b.txt"], out, force=True)
+    assert (out / "corpus" / "b.txt").exists()
+    with pytest.raises(DataError, match="nowhere"):
+        story.run_demo([tmp_path / "nowhere"], out, force=True)
+    assert (out / "corpus" / "b.txt").exists()
+    with pytest.raises(DataError):  # too little text, but only found out later
+        story.run_demo([out / "text"], out, force=True)
+    assert not (out / "corpus").exists()
+    assert (out / "text" / "a.txt").exists() and (out / "series.yaml").exists()
+
+
+def test_a_half_made_tokenizer_is_made_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "demo"
+
+    def full(*_: object, **__: object) -> None:
+        (out / "tokenizer").mkdir()
+        raise MachineError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(MachineError):
+        patch.setattr(story, "train_tokenizer", full)
+        story.run_demo([corpus], out)
+    story.run_demo([corpus], out)
+    assert (out / "tokenizer" / "tokenizer.json").exists()

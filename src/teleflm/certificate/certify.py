@@ -5,7 +5,6 @@ trained on the same batches with their own moments, clipping and decay, the mask
 wrong moment map, learning rate or decay passes every check at step 0 and fails here.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,9 +108,10 @@ def certify(
     config = _sharpened(optimizer or OptimizerConfig(), parent)
     tokens = random_tokens(parent.model, child.model, seed)
     learners = [Learner(state, config, torch.float64) for state in (parent, child)]
-    single = [Learner(state, config, torch.float32).network for state in (parent, child)]
-    function = function_error([learner.network for learner in learners], single, tokens)
-    batches = _own_text(learners[0].network, (steps, *tokens.shape), seed)
+    before, after = (learner.network for learner in learners)
+    before32, after32 = (Learner(state, config, torch.float32).network for state in (parent, child))
+    function = function_error((before, after), (before32, after32), tokens)
+    batches = _own_text(before, (steps, *tokens.shape), seed)
     return Certificate(
         function,
         TrajectoryError(steps, _trajectory(learners, (parent.step, child.step), batches)),
@@ -119,7 +119,7 @@ def certify(
 
 
 def function_error(
-    double: Sequence[TeleFLM], single: Sequence[TeleFLM], tokens: Tensor
+    double: tuple[TeleFLM, TeleFLM], single: tuple[TeleFLM, TeleFLM], tokens: Tensor
 ) -> FunctionError:
     """Parent and child, in float64 and in float32, on tokens (B, S)."""
     return FunctionError(

@@ -46,8 +46,9 @@ def certify_paths(source: Path, grown: Path) -> Certificate:
 
 def _certify_models(parent: ModelSource, child: ModelSource) -> Certificate:
     tokens = random_tokens(parent.model, child.model, seed=0)
-    double, single = (
-        [build_model(source.model, source.state, dtype) for source in (parent, child)]
-        for dtype in (torch.float64, torch.float32)
+    (before, before32), (after, after32) = (
+        [build_model(source.model, source.state, dtype) for dtype in (torch.float64, torch.float32)]
+        for source in (parent, child)
     )
-    return Certificate(function_error(double, single, tokens), trajectory=None)
+    function = function_error((before, after), (before32, after32), tokens)
+    return Certificate(function, trajectory=None)

@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from teleflm.checkpoint.card import CardFacts, model_card
-from teleflm.checkpoint.manifest import MANIFEST
 from teleflm.checkpoint.pretrained import INDEX, WEIGHTS
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import SPECIAL_IDS, ExportKind, to_huggingface
@@ -31,6 +30,7 @@ ExportDtype = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SHARD_BYTES = 5_000_000_000  # past it, transformers' own files come in shards too
 _CODE_FILES = ("configuration_teleflm.py", "modeling_teleflm.py")
+_OWN_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "README.md")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -74,14 +74,19 @@ def _check_place(out: Path, force: bool) -> None:
     present = list(out.iterdir())
     if present and not force:
         raise CheckpointError(f"{out} is not empty; choose another folder or use --force")
-    # An export has no folders inside and no manifest: a run, a checkpoint or a home is not ours
-    # to replace, whatever the flag.
-    foreign = next((p for p in present if p.is_dir() or p.name == MANIFEST), None)
+    # A run, a checkpoint, a home is not ours to replace, whatever the flag.
+    foreign = next((p for p in present if p.is_dir() or not _is_exported(p.name)), None)
     if foreign is not None:
         raise CheckpointError(
             f"{out} holds {foreign.name}, so it is no earlier export and stays; choose another "
             "folder"
         )
+
+
+def _is_exported(name: str) -> bool:
+    """Whether an export writes a file of that name."""
+    is_weights = name == INDEX or name.endswith(".safetensors")
+    return is_weights or name in (*_CODE_FILES, *_TOKENIZER_FILES, *_OWN_FILES)
 
 
 def _write_folder(

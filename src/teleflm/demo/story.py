@@ -18,13 +18,19 @@ from teleflm.demo.corpora import collect
 from teleflm.errors import ConfigError
 from teleflm.files import write_whole
 from teleflm.series.run import run_series
+from teleflm.training.lock import locked
 
 # A head of 4,096 tokens keeps the embedding small beside the blocks at these widths.
 _VOCABULARY = 4096
 _HELD_OUT = 0.02
 # Tele-FLM reads English and Chinese 2 : 1 and about a tenth of code.
 _WEIGHTS = {"english": 0.6, "chinese": 0.3, "code": 0.1}
-_OWN_MARK = "series.yaml"
+# Hidden and of a name that nobody else gives: --force removes what lies beside it.
+_MARK = ".teleflm-demo.yaml"
+_PARTS = (
+    *("corpus", "tokenizer", "store", "stages", "grown", "export"),
+    *("summary.json", "report.html", "report.png"),
+)
 _TEMPLATE = "demo.yaml"
 
 
@@ -34,7 +40,7 @@ def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
     Args:
         data: the user's own text; the built-in corpora where empty.
         out: the demo's folder.
-        force: remove an earlier demo there first.
+        force: remove an earlier demo there first, and nothing else.
 
     Returns:
         The series folder.
@@ -42,23 +48,36 @@ def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
     Raises:
         ConfigError: `out` holds something that is no demo, or one on other text.
         DataError: text that cannot be had or read.
+        RunLockedError: another process tells it there.
     """
-    series = out / _OWN_MARK
-    if force and series.exists():
-        shutil.rmtree(out)
-    if out.exists() and any(out.iterdir()) and not series.exists():
+    corpus_bytes(data)  # what is not there is said before anything is removed
+    mark = out / _MARK
+    if out.exists() and any(out.iterdir()) and not mark.exists():
         raise ConfigError(f"{out}: not empty and no earlier demo; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
     config = _series(data, out)
-    if series.exists() and read_yaml(series) != config.model_dump(mode="json"):
-        raise ConfigError(
-            f"{out}: holds a demo on other text or by another version; give another --out, or "
-            "--force to start over"
-        )
-    # Written first, so that an interrupted demo is known as one.
-    write_whole(series, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    _prepare(data, out)
+    with locked(out):
+        if force:
+            _remove_demo(data, out)
+        if mark.exists() and read_yaml(mark) != config.model_dump(mode="json"):
+            raise ConfigError(
+                f"{out}: holds a demo on other text or by another version; give another --out, or "
+                "--force to start over"
+            )
+        # Written first, so that an interrupted demo is known as one.
+        write_whole(mark, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        _prepare(data, out)
     return run_series(config)
+
+
+def _remove_demo(data: Sequence[Path], out: Path) -> None:
+    """Remove what a demo made, its mark last: killed in between, it is still known as one."""
+    parts = [out / name for name in (*_PARTS, _MARK)]
+    for path in data:
+        inside = next((part for part in parts if path.resolve().is_relative_to(part.resolve())), "")
+        if inside:
+            raise ConfigError(f"{path}: lies in {inside}, which --force removes; move it away")
+    for part in parts:
+        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
 
 def _series(data: Sequence[Path], out: Path) -> SeriesConfig:
@@ -77,7 +96,7 @@ def _prepare(data: Sequence[Path], out: Path) -> None:
     if store.exists():
         return
     paths = list(data) or list(collect(out / "corpus").values())
-    if not tokenizer.exists():
+    if not (tokenizer / "tokenizer.json").exists():
         _say(f"tokenizer: learning {_VOCABULARY:,} tokens")
         with byte_progress("reading, then learning", corpus_bytes(paths)) as progress:
             train_tokenizer(paths, _VOCABULARY, tokenizer, progress=progress)

@@ -1,16 +1,19 @@
 """The end of a series: exports, the summary that programs read, and the report."""
 
 import json
+import math
+from pathlib import Path
 
 import torch
 
-from teleflm.certificate.certify import relative_error
+from teleflm.certificate.certify import FP32_BOUND, relative_error
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import open_model
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.series import SeriesConfig
+from teleflm.errors import CheckFailedError
 from teleflm.files import write_whole
 from teleflm.model.init import build_model
 from teleflm.model.network import TeleFLM
@@ -27,6 +30,7 @@ def finish_series(config: SeriesConfig, layout: SeriesLayout) -> None:
     """Export the last model, write summary.json, report.html and its main picture, report.png.
 
     Raises:
+        CheckFailedError: an export is not the model.
         MissingExtraError: the report's libraries are not installed; all else is done by then.
     """
     exports = [_export(layout, kind) for kind in config.exports]
@@ -37,26 +41,36 @@ def finish_series(config: SeriesConfig, layout: SeriesLayout) -> None:
 
 
 def _export(layout: SeriesLayout, kind: ExportKind) -> Json:
-    """Export in one format (unless it is there) and read it back to see that it is the model."""
+    """Export in one format, unless it is there, and read it back to see that it is the model."""
     last = len(layout.stages) - 1
     source, out = open_model(layout.last(last)), layout.export(kind)
-    if not out.exists():
+    error = _export_error(source, out) if out.exists() else math.inf
+    if error > FP32_BOUND:  # not there, or of an earlier end of the last stage
         found = evaluations(layout, last)
         facts = CardFacts(
             bpb=found[-1]["bpb"] if found else {}, certificates=stored_certificates(layout)
         )
-        export(source, out, kind, card=facts)
-    longest = min(_CHECK_POSITIONS, source.model.max_position_embeddings)
-    tokens = torch.randint(
-        source.model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0)
-    )
-    error = relative_error(_network(source), _network(open_model(out)), tokens)
+        export(source, out, kind, force=True, card=facts)
+        error = _export_error(source, out)
+    if error > FP32_BOUND:
+        raise CheckFailedError(
+            f"{out}: read back, its logits are {error:.1e} from the model's; do not use it, and "
+            "report this"
+        )
     return {
         "format": kind,
         "path": str(out.relative_to(layout.root)),
         "dtype": "fp32",
         "max_relative_logit_error": error,
     }
+
+
+def _export_error(source: ModelSource, out: Path) -> float:
+    longest = min(_CHECK_POSITIONS, source.model.max_position_embeddings)
+    tokens = torch.randint(
+        source.model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0)
+    )
+    return relative_error(_network(source), _network(open_model(out)), tokens)
 
 
 def _network(source: ModelSource) -> TeleFLM:

@@ -1,7 +1,7 @@
 """`teleflm series`: train → grow → certify → train …, resumable at every point.
 
 Each piece of work ends in a folder or file that is written aside and renamed: what is there is
-done, what is missing is done (again).
+done, what is missing is done (again), and what was done from something else is refused.
 """
 
 import json
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from teleflm.certificate.certify import certify
-from teleflm.checkpoint.load import checkpoints, load_checkpoint
-from teleflm.checkpoint.manifest import read_manifest
+from teleflm.checkpoint.load import load_checkpoint
+from teleflm.checkpoint.manifest import manifest_digest, read_manifest
+from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.config.series import SeriesConfig
-from teleflm.errors import CheckFailedError
+from teleflm.errors import CheckFailedError, ConfigError
 from teleflm.files import write_whole
 from teleflm.series.finish import finish_series
 from teleflm.series.layout import SeriesLayout
@@ -32,14 +33,16 @@ def run_series(config: SeriesConfig) -> Path:
 
     Raises:
         CheckFailedError: a growth's certificate says that it is not exact.
+        ConfigError: something done earlier is of another configuration.
         TeleflmError: as `train`, `grow` and `export` raise; what was finished stays.
     """
     layout = SeriesLayout(Path(config.series_dir), config.stage_names())
     with locked(layout.root):
+        _check_same_growths(config, layout)
         for index in range(len(layout.stages)):
             if index:
                 _grow_stage(config, layout, index)
-                _certify_stage(config, layout, index)
+                _certify_stage(layout, index)
             _train_stage(config, layout, index)
         finish_series(config, layout)
     return layout.root
@@ -55,27 +58,15 @@ def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None
         data["start_from"] = str(layout.grown(index))
         parent = read_manifest(layout.grown(index)).model
     run = resolve_run(data, f"stage {name}", parent)
-    if _is_finished(run):
-        _say(f"{name}: trained already")
-        return
-    _say(f"{name}: training {run.training.steps} steps")
+    _say(f"{name}: {run.training.steps} steps of training")
     train(run, default_hooks(name))
-
-
-def _is_finished(run: RunConfig) -> bool:
-    found = checkpoints(Path(run.run_dir))
-    if not found:
-        return False
-    manifest = read_manifest(found[-1])
-    return manifest.step >= manifest.lineage[-1].step + run.training.steps
 
 
 def _grow_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None:
     if layout.grown(index).exists():
         return
     source, name = layout.last(index - 1), layout.stages[index]
-    data = {**config.stage_run(index), "run_dir": str(layout.run_dir(index))}
-    run = resolve_run(data, f"stage {name}", read_manifest(source).model)
+    run = _grown_run(config, layout, index, read_manifest(source).model)
     assert run.growth is not None, "SeriesConfig requires a growth in every later stage"
     _say(f"{name}: growing {layout.stages[index - 1]}")
     grow_checkpoint(
@@ -89,18 +80,52 @@ def _grow_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None:
     )
 
 
-def _certify_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None:
-    path, name = layout.certificate(index), layout.stages[index]
-    if not path.exists():
+def _grown_run(
+    config: SeriesConfig, layout: SeriesLayout, index: int, parent: ModelConfig
+) -> RunConfig:
+    """A later stage's run with its growth, from `parent`."""
+    data = {**config.stage_run(index), "run_dir": str(layout.run_dir(index))}
+    return resolve_run(data, f"stage {layout.stages[index]}", parent)
+
+
+def _check_same_growths(config: SeriesConfig, layout: SeriesLayout) -> None:
+    """Refuse to go on from growths that were made by another SERIES.yaml.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    for index in range(1, len(layout.stages)):
+        grown = layout.grown(index)
+        if not grown.exists():
+            continue
+        *before, event = read_manifest(grown).lineage
+        run = _grown_run(config, layout, index, before[-1].to)
+        assert run.growth is not None, "SeriesConfig requires a growth in every later stage"
+        earlier = (config.stage_run(i).get("training", {}) for i in range(index))
+        steps = sum(training.get("steps", 0) for training in earlier)
+        pairs = {
+            "step": (event.step, steps),
+            "seed": (event.seed, run.seed),
+            "ramp": (event.ramp, run.growth.ramp),
+        }
+        target = run.growth.to.model_dump()
+        pairs |= {key: (value, target[key]) for key, value in event.to.model_dump().items()}
+        for key, (old, new) in pairs.items():
+            if old != new:
+                raise ConfigError(
+                    f"{grown}: was grown with {key} {old!r}, the series now says {new!r}; move "
+                    f"that folder and {layout.run_dir(index)} away to do them again, or give "
+                    "another series_dir"
+                )
+
+
+def _certify_stage(layout: SeriesLayout, index: int) -> None:
+    path, grown, name = layout.certificate(index), layout.grown(index), layout.stages[index]
+    measured = _stored_certificate(path)
+    if measured is None or measured.get("checkpoint") != manifest_digest(grown):
         _say(f"{name}: certifying the growth")
-        started = time.monotonic()
-        parent_manifest, parent = load_checkpoint(layout.last(index - 1))
-        _, child = load_checkpoint(layout.grown(index))
-        run = parent_manifest.config
-        certificate = certify(parent, child, optimizer=run.optimizer if run else None)
-        record = {**certificate.to_json(), "seconds": time.monotonic() - started}
-        write_whole(path, json.dumps(record, indent=1))
-    measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        measured = _certify(layout.last(index - 1), grown)
+        write_whole(path, json.dumps(measured, indent=1))
     _say(
         f"{name}: logits within {measured['function']['max_relative_logit_error']:.1e}, "
         f"{measured['trajectory']['steps']} steps within "
@@ -111,6 +136,28 @@ def _certify_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> No
             f"{path}: the growth to {name} is not exact; do not train on from it, and report "
             "this file"
         )
+
+
+def _stored_certificate(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
+
+
+def _certify(source: Path, grown: Path) -> dict[str, Any]:
+    """The certificate's JSON, with the seconds that it took and the digest of what it is of."""
+    started = time.monotonic()
+    manifest, parent = load_checkpoint(source)
+    _, child = load_checkpoint(grown)
+    certificate = certify(
+        parent, child, optimizer=manifest.config.optimizer if manifest.config else None
+    )
+    return {
+        **certificate.to_json(),
+        "seconds": time.monotonic() - started,
+        "checkpoint": manifest_digest(grown),
+    }
 
 
 def _say(line: str) -> None:

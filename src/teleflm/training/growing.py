@@ -53,18 +53,18 @@ def grow_checkpoint(
         CheckpointError: `source` is damaged, or `out` exists.
         GrowthError: masks cannot reach `to`.
     """
-    if out.exists() and not force:
-        raise CheckpointError(f"{out}: exists; give another place, or --force to replace it")
     if out.exists() and not (out / MANIFEST).is_file():
         raise CheckpointError(
             f"{out}: exists and is no checkpoint, so it stays; give another place"
         )
+    if out.exists() and not force:
+        raise CheckpointError(f"{out}: exists; give another place, or --force to replace it")
     folder = find_checkpoint(source)
     manifest, state = load_checkpoint(folder)
     check_growth(state.model, to)
     distances = None
     if place == "distance":
-        distances = measured_distances(state, _tokens(manifest, state, data))
+        distances = measured_distances(state, _tokens(manifest, state.model, data))
     grown = grow(
         state,
         to,
@@ -84,31 +84,32 @@ def measured_distances(state: TrainingState, tokens: Tensor) -> list[float]:
     return layer_distances(Learner(state, OptimizerConfig()).network, tokens)
 
 
-def sample_tokens(mixture: Mixture, model: ModelConfig) -> Tensor:
-    """Some rows (B, S) of a run's text."""
+def sample_tokens(mixture: Mixture, model: ModelConfig, longest: int) -> Tensor:
+    """Some rows (B, S) of a run's text, S at most `longest`."""
     loader = Loader(
         mixture.domains,
         seed=0,
-        sequence_length=min(_LONGEST, model.max_position_embeddings),
+        sequence_length=min(_LONGEST, model.max_position_embeddings, longest),
         global_batch=_ROWS,
         vocab_size=model.vocab_size,
     )
     return torch.from_numpy(loader.batch(0)[:, :-1])
 
 
-def _tokens(manifest: Manifest, state: TrainingState, data: DataConfig | None) -> Tensor:
+def _tokens(manifest: Manifest, model: ModelConfig, data: DataConfig | None) -> Tensor:
     """Text to measure layers on: the given, else the run's own, else random ids."""
+    own = manifest.config.data if manifest.config is not None else None
+    longest = own.sequence_length if own is not None else _LONGEST
     if data is not None:
-        return sample_tokens(open_domains(data.path, data.tokenizer), state.model)
-    if manifest.config is not None:
-        own = manifest.config.data
+        return sample_tokens(open_domains(data.path, data.tokenizer), model, longest)
+    if own is not None:
         paths = [own.path] if isinstance(own.path, str) else [path for path, _ in own.path.values()]
         if all(Path(path).is_dir() for path in paths):
-            return sample_tokens(open_domains(own.path, own.tokenizer), state.model)
+            return sample_tokens(open_domains(own.path, own.tokenizer), model, longest)
     print(
         "the run's text is not at hand: layers are measured on random ids; --data names a store",
         file=sys.stderr,
     )
-    length = min(_LONGEST, state.model.max_position_embeddings)
+    length = min(_LONGEST, model.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(state.model.vocab_size, (_ROWS, length), generator=generator)
+    return torch.randint(model.vocab_size, (_ROWS, length), generator=generator)

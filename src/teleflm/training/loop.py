@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import Mixture, open_domains
@@ -25,7 +26,12 @@ from teleflm.training.peak import bf16_peak
 from teleflm.training.run import Run, StepRecord
 from teleflm.training.schedule import rate_factor
 from teleflm.training.signals import StopRequest, stop_request
-from teleflm.training.start import check_same_run, newest_whole_checkpoint, start_state
+from teleflm.training.start import (
+    check_same_run,
+    check_same_tokenizer,
+    newest_whole_checkpoint,
+    start_state,
+)
 from teleflm.training.step import train_step
 
 
@@ -71,12 +77,12 @@ def _prepare(config: RunConfig, mixture: Mixture) -> Run:
     if found is not None:
         manifest, state = found
         check_same_run(config, manifest.config, directory)
-        print(f"{directory}: going on from step {state.step}", file=sys.stderr)
+        check_same_tokenizer(directory / TOKENIZER, mixture)
     else:
         state = start_state(config, mixture)
     tokenizer = None
     if mixture.tokenizer is not None:
-        tokenizer = directory / "tokenizer"
+        tokenizer = directory / TOKENIZER
         mixture.tokenizer.save(tokenizer)
     write_yaml(directory / "config.yaml", config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,7 +91,11 @@ def _prepare(config: RunConfig, mixture: Mixture) -> Run:
     if config.training.compile:
         for block in learner.network.model.layers:
             block.compile()
-    return Run(config, state, learner, mixture, tokenizer)
+    run = Run(config, state, learner, mixture, tokenizer)
+    if found is not None:
+        over = "trained already, to" if run.step >= run.last_step else "going on from"
+        print(f"{directory}: {over} step {run.step}", file=sys.stderr)
+    return run
 
 
 def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
@@ -103,7 +113,7 @@ def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
     finally:
         for hook in hooks:
             hook.close()
-    if stop.signal_number is not None and run.step < run.last_step:
+    if stop.signal_number is not None:
         raise StoppedError(
             stop.signal_number,
             f"saved at step {run.step} of {run.last_step}; the same command goes on from there",

@@ -8,8 +8,10 @@ import torch
 
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
+from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
+from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.event import Event
 from teleflm.growth.grow import grow
@@ -87,11 +89,31 @@ def check_same_run(config: RunConfig, saved: RunConfig | None, run_dir: Path) ->
                 )
 
 
+def check_same_tokenizer(folder: Path, mixture: Mixture) -> None:
+    """Refuse to train on other tokens than the weights know.
+
+    Args:
+        folder: the tokenizer that the weights were trained with; no such folder says nothing.
+        mixture: the run's data.
+
+    Raises:
+        ConfigError: the data was made with another one.
+    """
+    if mixture.tokenizer is None or not folder.is_dir():
+        return
+    if Tokenizer.load(folder).fingerprint != mixture.tokenizer.fingerprint:
+        raise ConfigError(
+            f"data.path: made with another tokenizer than {folder}, which the weights were "
+            "trained with; prepare the text with that one"
+        )
+
+
 def start_state(config: RunConfig, mixture: Mixture) -> TrainingState:
     """The state before the first step: fresh weights or a checkpoint's, grown where asked.
 
     Raises:
         CheckpointError: `start_from` is missing or damaged.
+        ConfigError: it is of another model or tokenizer than the run.
         GrowthError: a growth that cannot be done.
     """
     parent = None
@@ -100,13 +122,20 @@ def start_state(config: RunConfig, mixture: Mixture) -> TrainingState:
     else:
         folder = find_checkpoint(Path(config.start_from))
         state, parent = load_checkpoint(folder)[1], manifest_digest(folder)
+        if state.model != config.model:
+            raise ConfigError(
+                f"start_from {folder}: its model is not the run's; resolve the run with the "
+                "checkpoint's model, or grow to another one with growth.to"
+            )
+        check_same_tokenizer(folder / TOKENIZER, mixture)
         if config.growth is None and state.lineage[-1].step != state.step:
             state = state.with_event(_continued(state, config.seed, parent))
     if config.growth is None:
         return state
     distances = None
     if config.growth.place == "distance":
-        distances = measured_distances(state, sample_tokens(mixture, state.model))
+        longest = config.data.sequence_length
+        distances = measured_distances(state, sample_tokens(mixture, state.model, longest))
     return grow(
         state,
         config.growth.to,

@@ -92,13 +92,22 @@ TRAIN: dict[str, Case] = {
     "not YAML": (lambda s: ("train", s.file("r.yaml", b"a: [")), r"r\.yaml: not valid YAML"),
     "unknown key": (
         lambda s: ("train", s.run_yaml(), "optimizer.learning_rte=1"),
-        r"run\.yaml: unknown key 'optimizer\.learning_rte'; did you mean 'learning_rate'\?",
+        r"unknown key 'optimizer\.learning_rte'; did you mean 'optimizer\.learning_rate'\?",
     ),
     "unknown growth key": (
         lambda s: ("train", s.run_yaml(), "growth.to.hiden_size=64"),
         "unknown key 'hiden_size'; did you mean 'hidden_size'",
     ),
     "override without value": (lambda s: ("train", s.run_yaml(), "seed"), "key.sub=value"),
+    "a tag that lies": (lambda s: ("train", s.run_yaml(), "seed=!!int abc"), "not valid YAML"),
+    "a number of nothing": (lambda s: ("train", s.run_yaml(), "seed=0x_"), "not valid YAML"),
+    "a value in itself": (lambda s: ("train", s.run_yaml(), "seed=&a [*a]"), "Circular"),
+    "an empty path": (lambda s: ("train", s.run_yaml(), "run_dir=''"), "run_dir: "),
+    "no path": (lambda s: ("train", s.run_yaml(), r'run_dir="a\0b"'), "run_dir: "),
+    "too long a path": (
+        lambda s: ("train", s.run_yaml(), f"run_dir={s.tmp / ('a' * 300)}"),
+        "File name too long; give another path",
+    ),
     "override not YAML": (lambda s: ("train", s.run_yaml(), "seed=[1"), r"'seed=\[1'"),
     "heads do not divide": (
         lambda s: ("train", s.run_yaml(), "model.num_attention_heads=5"),

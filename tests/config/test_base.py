@@ -72,8 +72,8 @@ def test_what_json_cannot_hold_is_refused(value: float) -> None:
     ("data", "place", "near"),
     [
         ({"nmae": "y"}, "nmae", "name"),
-        ({"inner": {"sise": 2}}, r"inner\.sise", "size"),
-        ({"other": {"sise": 2}}, r"other\.sise", "size"),
+        ({"inner": {"sise": 2}}, r"inner\.sise", r"\w+.size"),
+        ({"other": {"sise": 2}}, r"other\.sise", r"\w+.size"),
     ],
 )
 def test_unknown_keys_are_named_with_the_nearest(data: Any, place: str, near: str) -> None:

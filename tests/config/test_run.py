@@ -58,7 +58,7 @@ def test_the_grown_model_inherits(tmp_path: Path) -> None:
     [
         ("trainig.steps=3", "unknown key 'trainig'; did you mean 'training'"),
         ("optimizer.learning_rte=3", r"unknown key 'optimizer.learning_rte'; did you mean"),
-        ("growth.rmp=3", "unknown key 'growth.rmp'; did you mean 'ramp'"),
+        ("growth.rmp=3", "unknown key 'growth.rmp'; did you mean 'growth.ramp'"),
         ("growth.to.hiden_size=3", r"growth\.to: unknown key 'hiden_size'; did you mean"),
         ("model.hiden_size=3", "model: unknown key 'hiden_size'; did you mean 'hidden_size'"),
         ("model=nano-25b", "model: .*'nano-25b'.*did you mean 'nano-52b'"),

@@ -198,3 +198,10 @@ def test_held_out_tokens_are_targets_once(tmp_path: Path, count: int) -> None:
     assert targets[real].tolist() == list(range(1, count))
     assert real.any(axis=1).all()
     assert (inputs[real] == targets[real] - 1).all()
+
+
+def test_the_order_in_which_domains_are_listed_says_nothing(domains: list[Domain]) -> None:
+    # A mapping read again has its keys in any order, and a resumed run must be the same run.
+    one, other = loader(domains), loader(domains[::-1])
+    assert (one.batch(7) == other.batch(7)).all()
+    assert one.sources(7) == other.sources(7)

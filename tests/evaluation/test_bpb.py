@@ -86,3 +86,10 @@ def test_bf16_is_close_and_nothing_is_left_behind(network: TeleFLM, mixture: Mix
     assert 0 < abs(rough.loss / exact.loss - 1) < 1e-3
     assert all(p.grad is None for p in network.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_no_more_is_read_than_asked_but_for_one_window(network: TeleFLM, mixture: Mixture) -> None:
+    for asked, read in ((1, LENGTH), (LENGTH, LENGTH), (5 * LENGTH + 3, 5 * LENGTH)):
+        found = evaluate(network, mixture, sequence_length=LENGTH, tokens=asked, dtype="fp32")
+        assert found is not None
+        assert found.tokens == 3 * read

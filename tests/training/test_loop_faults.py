@@ -15,7 +15,8 @@ import torch.distributed.checkpoint as dcp
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.save import save_checkpoint
 from teleflm.config.run import resolve_run
-from teleflm.data.store import TokenStore
+from teleflm.data.store import TokenStore, prepare
+from teleflm.data.tokenizer import train_tokenizer
 from teleflm.errors import (
     CheckpointError,
     ConfigError,
@@ -25,7 +26,10 @@ from teleflm.errors import (
     StoppedError,
 )
 from teleflm.files import read_jsonl
+from teleflm.training.growing import grow_checkpoint
+from teleflm.training.hooks.base import Hook
 from teleflm.training.loop import default_hooks, train
+from teleflm.training.run import Run, StepRecord
 from teleflm.training.start import resolve_config
 from tests.growing import fresh_state
 from tests.tiny import MODEL, At, assert_same_run, run_config, run_fields, write_run
@@ -114,9 +118,11 @@ def test_a_stop_after_any_step(store: TokenStore, short: Path, tmp_path: Path) -
     assert_same_run(run, short)
 
 
-def test_a_signal_at_the_last_step_is_no_stop(store: TokenStore, tmp_path: Path) -> None:
-    hook = At(6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert train(run_config(store.path, tmp_path / "run"), [*default_hooks(), hook])
+def test_a_signal_at_the_last_step_stops_what_comes_after(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    stopped(store, tmp_path / "run", 6, signal.SIGTERM)
+    assert train(run_config(store.path, tmp_path / "run"))
 
 
 def test_a_second_signal_ends_it_at_once(store: TokenStore, short: Path, tmp_path: Path) -> None:
@@ -237,3 +243,67 @@ def test_a_growth_that_masks_cannot_do(
     with pytest.raises(GrowthError, match=message):
         train(config)
     assert not checkpoints(tmp_path / "run")
+
+
+def test_data_of_another_tokenizer(
+    short: Path, store: TokenStore, corpus: Path, tmp_path: Path
+) -> None:
+    train_tokenizer([corpus / "english.jsonl"], store.vocab_size, tmp_path / "tokenizer")
+    other = prepare([corpus], tmp_path / "tokenizer", tmp_path / "store", held_out=0.1)
+    model = {"vocab_size": store.vocab_size}
+    moved = short.rename(tmp_path / "moved")
+    saved = (moved / "tokenizer" / "tokenizer.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"data\.path.* another"):
+        train(run_config(other.path, moved, model=model))
+    assert (moved / "tokenizer" / "tokenizer.json").read_bytes() == saved
+    fields = run_fields(other.path, tmp_path / "next", start_from=str(moved))
+    del fields["model"]
+    with pytest.raises(ConfigError, match="another tokenizer than"):
+        train(resolve_config(fields, "f"))
+
+
+def test_a_model_that_is_not_the_checkpoint_s(
+    short: Path, store: TokenStore, tmp_path: Path
+) -> None:
+    fields = run_fields(store.path, tmp_path / "run", start_from=str(short))
+    fields["model"]["output_mult"] = 0.9
+    with pytest.raises(ConfigError, match="its model is not the run's"):
+        train(resolve_run(fields, "f"))  # resolved without the checkpoint
+
+
+def test_layers_are_measured_on_windows_that_the_text_has(
+    corpus: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    little = tmp_path / "little.jsonl"
+    little.write_text('{"text": "one two three four five six seven"}\n' * 9, encoding="utf-8")
+    store = prepare([little], tokenizer_dir, tmp_path / "store", held_out=0.1)
+    model = {"max_position_embeddings": 5000}
+    growth = {"to": {"hidden_size": 40, "num_hidden_layers": 3}, "place": "distance"}
+    run = train(run_config(store.path, tmp_path / "run", model=model, growth=growth))
+    assert grow_checkpoint(
+        find_checkpoint(train(run_config(store.path, tmp_path / "parent", model=model))),
+        tmp_path / "grown",
+        load_checkpoint(find_checkpoint(run))[1].model,
+        ramp=4,
+    )
+
+
+def test_a_child_reads_on_where_its_parent_stopped(
+    short: Path, store: TokenStore, tmp_path: Path
+) -> None:
+    fields = run_fields(store.path, tmp_path / "next", start_from=str(short), seed=3)
+    del fields["model"]
+    seen: list[list[tuple[str, int]]] = []
+    counts: list[int] = []
+
+    class Watch(Hook):
+        def on_step(self, run: Run, record: StepRecord) -> None:
+            seen.append(run.loader.sources(run.step - 1))
+            counts.append(run.state().sequences)
+
+    for run in (run_config(store.path, tmp_path / "parent"), resolve_config(fields, "f")):
+        train(run, [Watch()])
+    rows = [row for batch in seen for row in batch]
+    assert len(rows) == 2 * 6 * 4
+    assert len(set(rows)) == len(rows)
+    assert counts == [4 * (step + 1) for step in range(12)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from teleflm.config.base import Strict
 from teleflm.config.model import ModelConfig
@@ -33,7 +33,7 @@ class Manifest(Strict):
     flops: int
     adam_steps: int
     model: ModelConfig
-    lineage: tuple[Event, ...]
+    lineage: tuple[Event, ...] = Field(min_length=1)
     config: RunConfig | None
     files: dict[str, FileRecord]
 

@@ -18,7 +18,9 @@ def generate(
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 always takes the most likely token.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws above temperature 0.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of the draws above temperature 0.")
+    ] = 0,
 ) -> None:
     """Print a text and the model's continuation of it, computed in fp32.
 

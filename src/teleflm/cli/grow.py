@@ -17,7 +17,7 @@ def grow(
         typer.Option(help="distance, even, stack, or the layer each new one follows: 3,3,7."),
     ] = "distance",
     ramp: Annotated[int, typer.Option(min=1, help="Steps in which the masks open.")] = 5000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the new weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new weights.")] = 0,
     data: Annotated[
         Path | None, typer.Option(help="Token store to measure layers on; else the run's own.")
     ] = None,

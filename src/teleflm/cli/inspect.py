@@ -60,6 +60,7 @@ def _facts(model: str) -> dict[str, Any]:
 
 def _show(name: str, facts: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from teleflm.config.model import ModelConfig
@@ -68,7 +69,9 @@ def _show(name: str, facts: dict[str, Any]) -> None:
     console = Console(width=None if Console().is_terminal else 80)
     config = ModelConfig(**facts["config"])
     published = facts["parameters_published"]
-    console.print(f"[bold]{name}[/bold]: {facts['parameters']:,} parameters", highlight=False)
+    console.print(
+        f"[bold]{escape(name)}[/bold]: {facts['parameters']:,} parameters", highlight=False
+    )
     if published:
         console.print(f"published as {published / 1e9:,.2f} B", highlight=False)
     console.print(

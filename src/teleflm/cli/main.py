@@ -1,5 +1,9 @@
 """The `teleflm` command: one short file a verb, and one place where errors become exit codes."""
 
+import errno
+import io
+import os
+import re
 import sys
 from typing import Annotated, Any
 
@@ -30,6 +34,8 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
+# What torch says of it, on a CPU and on a GPU.
+_OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -75,9 +81,11 @@ def main() -> None:
     Exit codes: 0 done; 2 the input is at fault; 1 a failed check or machine; 130 and 143 after
     SIGINT and SIGTERM.
     """
-    # By default OpenMP's threads wait for each other by spinning, and where another process is at
-    # work on the same cores a step then takes ten times as long. Read when torch is loaded.
-    pass
+    _share_cores()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character shows another; it does not lose the answer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(prog_name="teleflm", standalone_mode=False)
     except _UsageError as error:
@@ -91,12 +99,29 @@ def main() -> None:
         code = _INTERRUPTED
     except _PATH_ERRORS as error:
         _fail(f"{error.filename or 'a path'}: {error.strerror}; give another path", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        _fail("out of memory; take a smaller model, micro_batch or sequence_length", 1)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _fail(f"{error.filename}: {error.strerror}; give another path", 2)
         machine = MachineError(f"{error.filename or 'the system'}: {error.strerror or error}")
         _fail(str(machine), machine.exit_code)
     if code == _INTERRUPTED:
         _fail("stopped; what was finished is kept, run the same command again to go on", code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _share_cores() -> None:
+    """Have OpenMP's threads wait by spinning for microseconds only, then sleep.
+
+    By default they spin for milliseconds. Where another process is at work on the same cores, a
+    step of a small model then takes ten times as long and more. Alone they are as quick this way.
+    Read when torch is loaded; what the user set is left as it is.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def _fail(message: str, code: int) -> None:

@@ -20,7 +20,9 @@ def train(
         list[Path],
         typer.Argument(help=".txt, .jsonl, .jsonl.zst, .parquet files, or folders of them."),
     ],
-    vocab_size: Annotated[int, typer.Option(help="Tokens in the vocabulary, at least 260.")],
+    vocab_size: Annotated[
+        int, typer.Option(max=2**31 - 1, help="Tokens in the vocabulary, at least 260.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for tokenizer.json and its configuration.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a tokenizer in OUT.")] = False,
 ) -> None:

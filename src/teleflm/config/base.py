@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from teleflm.errors import ConfigError
 from teleflm.files import write_whole
@@ -23,6 +23,9 @@ class Strict(BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
 
+
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+"""A path that the operating system can have."""
 
 ConfigType = TypeVar("ConfigType", bound=Strict)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from teleflm.config.base import Strict, apply_overrides, build, read_yaml
+from teleflm.config.base import PathText, Strict, apply_overrides, build, read_yaml
 from teleflm.config.model import ModelConfig, resolve_model
 from teleflm.errors import ConfigError
 
@@ -18,9 +18,9 @@ class DataConfig(Strict):
     `tokenizer` is a tokenizer folder, needed only where no store brings one.
     """
 
-    path: str | dict[str, tuple[str, float]]
+    path: PathText | dict[str, tuple[PathText, float]]
     sequence_length: int = Field(default=4096, ge=1)
-    tokenizer: str | None = None
+    tokenizer: PathText | None = None
 
 
 class TrainingConfig(Strict):
@@ -121,10 +121,10 @@ class RunConfig(Strict):
     `model` is the model that the run starts with: the checkpoint's where there is one.
     """
 
-    run_dir: str = Field(min_length=1)
+    run_dir: PathText
     model: ModelConfig
-    seed: int = Field(default=0, ge=0)
-    start_from: str | None = None
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    start_from: PathText | None = None
     data: DataConfig
     training: TrainingConfig
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -179,10 +179,10 @@ def resolve_run(data: dict[str, Any], source: str, parent: ModelConfig | None = 
     """
     plain = dict(data)
     if parent is not None:
-        if "model" in plain:
+        if plain.get("model") is not None:
             _check_same_model(plain["model"], parent, source)
         plain["model"] = parent.model_dump()
-    elif "model" not in plain:
+    elif plain.get("model") is None:
         raise ConfigError(f"{source}: key 'model' is missing; add it, or start_from a checkpoint")
     else:
         plain["model"] = _resolved(plain["model"], None, f"{source}: model")

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from teleflm.config.base import Strict, build, read_yaml
+from teleflm.config.base import PathText, Strict, build, read_yaml
 from teleflm.config.huggingface import ExportKind
 from teleflm.errors import ConfigError
 
@@ -22,7 +22,7 @@ class SeriesConfig(Strict):
         exports: formats in which the last model is exported at the end.
     """
 
-    series_dir: str = Field(min_length=1)
+    series_dir: PathText
     title: str = "A model grown in stages"
     run: dict[str, Any] = Field(default_factory=dict)
     stages: tuple[dict[str, Any], ...] = Field(min_length=1)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from teleflm.config.huggingface import to_huggingface
-from teleflm.config.model import ModelConfig, model_fields, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import model_fields, resolve_model
 from teleflm.config.run import DataConfig, GrowthConfig, OptimizerConfig, RunConfig, TrainingConfig
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState

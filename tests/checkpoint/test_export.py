@@ -19,7 +19,8 @@ from teleflm.checkpoint.export import export
 from teleflm.checkpoint.pretrained import INDEX, read_pretrained
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import ExportKind
-from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import resolve_model
 from teleflm.data.tokenizer import Tokenizer, train_tokenizer
 from teleflm.errors import CheckpointError, ConfigError, MachineError
 from teleflm.generation.generate import generate

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from teleflm.checkpoint.save import TOKENIZER, save_checkpoint
-from teleflm.config.model import resolve_model
+from teleflm.config.resolve import resolve_model
 from teleflm.data.store import TokenStore
 from teleflm.training.growing import grow_checkpoint
 from teleflm.training.loop import train

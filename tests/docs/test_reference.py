@@ -10,7 +10,8 @@ import typer
 
 from teleflm.cli.main import app
 from teleflm.config.base import Strict
-from teleflm.config.model import ModelConfig, preset_names
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import preset_names
 from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
 

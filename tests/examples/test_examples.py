@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from teleflm.cli.main import app
-from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import resolve_model
 from teleflm.config.run import RunConfig, load_run, resolve_run
 from teleflm.config.series import load_series
 from teleflm.data.store import TokenStore, prepare

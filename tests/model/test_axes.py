@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleflm.config.model import PUBLISHED_PARAMETERS, ModelConfig, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import PUBLISHED_PARAMETERS, resolve_model
 from teleflm.model.axes import (
     PARAMETERS,
     Axis,

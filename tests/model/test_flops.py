@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from teleflm.config.model import resolve_model
+from teleflm.config.resolve import resolve_model
 from teleflm.model.flops import flops_per_token
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.loss import loss_sum

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleflm.config.model import resolve_model
+from teleflm.config.resolve import resolve_model
 from teleflm.model.axes import parameter_names
 from teleflm.model.init import build_model, initial_state, initial_value, truncated_normal
 from tests.tiny import MODEL

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from teleflm.config.base import write_yaml
-from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import resolve_model
 from teleflm.config.run import DataConfig, RunConfig, TrainingConfig
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token

@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from teleflm.checkpoint.manifest import MANIFEST, Manifest, problems, read_manifest
 from teleflm.checkpoint.save import FIRST_MOMENT, SECOND_MOMENT, TOKENIZER
 from teleflm.checkpoint.source import ModelSource
-from teleflm.config.model import preset_names, resolve_model
+from teleflm.config.resolve import preset_names, resolve_model
 from teleflm.errors import CheckpointError
 from teleflm.growth.fold import fold
 from teleflm.growth.ramp import ramp_at

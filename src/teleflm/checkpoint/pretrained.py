@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from teleflm.checkpoint.source import ModelSource
-from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import resolve_model
 from teleflm.errors import CheckpointError
 from teleflm.model.axes import parameter_names, parameter_of
 

@@ -31,7 +31,7 @@ def grow(
     """
     from teleflm.checkpoint.load import find_checkpoint
     from teleflm.checkpoint.manifest import read_manifest
-    from teleflm.config.model import resolve_model
+    from teleflm.config.resolve import resolve_model
     from teleflm.config.run import DataConfig
     from teleflm.training.growing import grow_checkpoint
 

@@ -27,7 +27,7 @@ def inspect(
 def _facts(model: str) -> dict[str, Any]:
     from teleflm.checkpoint.load import find_checkpoint
     from teleflm.checkpoint.manifest import MANIFEST, read_manifest
-    from teleflm.config.model import PUBLISHED_PARAMETERS, resolve_model
+    from teleflm.config.resolve import PUBLISHED_PARAMETERS, resolve_model
     from teleflm.growth.ramp import ramp_at
     from teleflm.model.axes import PARAMETERS, parameter_count
 

@@ -4,12 +4,10 @@ Only names and multipliers differ; the function is the same where nothing is ref
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from teleflm.config.model import ModelConfig
 from teleflm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from teleflm.config.model import ModelConfig
 
 ExportKind = Literal["granite", "llama", "teleflm"]
 
@@ -83,7 +81,7 @@ def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     return fields
 
 
-def to_huggingface(model: "ModelConfig", kind: ExportKind) -> dict[str, Any]:
+def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     """The `config.json` of `model` as an export of that kind, without token ids and dtype.
 
     theta stands at the top level, where every release of transformers reads it.
@@ -127,7 +125,7 @@ def _identity(kind: ExportKind) -> dict[str, Any]:
     }
 
 
-def _own_fields(model: "ModelConfig", kind: ExportKind) -> dict[str, Any]:
+def _own_fields(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     """What only this kind has: above all, where it keeps the multipliers."""
     if kind == "llama":
         return {"mlp_bias": False, "pretraining_tp": 1}  # the multipliers are in the weights

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from teleflm.config.base import PathText, Strict, apply_overrides, build, read_yaml
-from teleflm.config.model import ModelConfig, resolve_model
+from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import resolve_model
 from teleflm.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from teleflm.config.model import PUBLISHED_PARAMETERS, resolve_model
+from teleflm.config.resolve import PUBLISHED_PARAMETERS, resolve_model
 from teleflm.report.summary import CertificateFigures, Growth, Stage, Summary
 from teleflm.report.words import DASH, count, decimal, error, factor, whole
 

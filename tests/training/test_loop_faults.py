@@ -125,14 +125,22 @@ def test_a_signal_at_the_last_step_stops_what_comes_after(
     assert train(run_config(store.path, tmp_path / "run"))
 
 
-def test_a_second_signal_ends_it_at_once(store: TokenStore, short: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_second_signal_ends_it_at_once(
+    store: TokenStore, short: Path, tmp_path: Path, before: Any
+) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     run = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(run_config(store.path, run), [*default_hooks(), At(3, twice)])
+    found = signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(run_config(store.path, run), [*default_hooks(), At(3, twice)])
+        assert signal.getsignal(signal.SIGINT) == before
+    finally:
+        signal.signal(signal.SIGINT, found)
     assert find_checkpoint(run).name == "step-00000002"
     train(run_config(store.path, run))
     assert_same_run(run, short)

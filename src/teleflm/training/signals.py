@@ -4,6 +4,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+# Not what was there before: a shell starts background commands with SIGINT ignored.
+_AT_ONCE: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 class StopRequest:
@@ -19,10 +26,10 @@ def stop_request() -> Iterator[StopRequest]:
 
     def note(number: int, _: FrameType | None) -> None:
         request.signal_number = number
-        for caught in previous:
-            signal.signal(caught, previous[caught])
+        for caught, at_once in _AT_ONCE.items():
+            signal.signal(caught, at_once)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, note) for number in _AT_ONCE}
     try:
         yield request
     finally:

@@ -1,11 +1,13 @@
 """What a checkpoint holds, in memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.growth.event import Event, Lineage
+from teleflm.model.region import Region
 
 Tensors = dict[str, Tensor]
 
@@ -21,6 +23,8 @@ class TrainingState:
         adam_steps: Adam's own count of updates.
         step, tokens, sequences, flops: how far the whole lineage has come.
         lineage: the events so far, the newest last.
+        regions: which tensors this process holds and what part of each; None where the tensors
+            are whole and all there.
     """
 
     model: ModelConfig
@@ -33,6 +37,7 @@ class TrainingState:
     sequences: int
     flops: int
     lineage: Lineage
+    regions: Mapping[str, Region] | None = field(default=None, repr=False)
 
     def with_event(self, event: Event) -> "TrainingState":
         """The same state with one event more."""

@@ -11,6 +11,7 @@ from teleflm.config.resolve import model_fields, resolve_model
 from teleflm.config.run import DataConfig, GrowthConfig, OptimizerConfig, RunConfig, TrainingConfig
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
+from teleflm.parallel.engine import OneProcess
 from teleflm.training.learner import Learner
 from teleflm.training.start import start_state
 from teleflm.training.step import train_step
@@ -67,22 +68,21 @@ class Ours:
     def __init__(
         self, state: TrainingState, batch: Tensor, micro_batch: int, *, compile: bool = False
     ) -> None:
-        self._learner = Learner(state, OPTIMIZER, device=batch.device)
-        self._batch, self._micro_batch, self._step = batch, micro_batch, state.step
-        if compile:
-            for block in self._learner.network.model.layers:
-                block.compile()
+        engine = OneProcess(
+            state.model,
+            torch.float32,
+            batch.device,
+            dtype="bf16",
+            micro_batch=micro_batch,
+            compiled=compile,
+        )
+        self._learner = Learner(state, OPTIMIZER, engine=engine)
+        self._batch, self._step = batch, state.step
 
     def __call__(self) -> float:
         """Take a step; its loss."""
         result = train_step(
-            self._learner,
-            self._batch,
-            step=self._step,
-            factor=1.0,
-            clip=OPTIMIZER.clip,
-            micro_batch=self._micro_batch,
-            dtype="bf16",
+            self._learner, self._batch, step=self._step, factor=1.0, clip=OPTIMIZER.clip
         )
         self._step += 1
         return result.loss

@@ -11,7 +11,6 @@ from teleflm.growth.event import Event
 from teleflm.growth.state import TrainingState
 from teleflm.model.init import initial_state
 from teleflm.training.learner import Learner
-from teleflm.training.step import accumulate
 
 OPTIMIZER = OptimizerConfig(learning_rate=2e-3, matrix_learning_rate=2e-4, weight_decay=0.1)
 
@@ -67,7 +66,7 @@ def batch_of(model: ModelConfig, seed: int, rows: int = 2, length: int = 16) -> 
 
 def train_on(learner: Learner, batch: torch.Tensor, step: int, clip: float = 1.0) -> float:
     """One float64 update; returns the loss before it."""
-    loss = accumulate(learner.network, batch, len(batch), "fp64").item()
+    loss = learner.accumulate(batch).item()
     learner.update(step, 1.0, clip)
     learner.move(step + 1)
     return loss

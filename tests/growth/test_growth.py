@@ -18,6 +18,7 @@ from teleflm.growth.ramp import ramp_between
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import PARAMETERS, Axis, parameter_of
 from teleflm.model.init import build_model, initial_value
+from teleflm.model.region import whole
 from teleflm.training.learner import Learner
 from tests.growing import (
     CHILD,
@@ -132,7 +133,7 @@ def test_every_new_entry_learns_within_the_first_steps_of_the_ramp() -> None:
     growth = GrowthMap(PARENT, CHILD, grown.lineage[-1].layers)
     first_moments = learner.tensors()[1]
     for name, moment in first_moments.items():
-        new = growth.is_new(name, parameter_of(name))
+        new = growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
         if name == "model.embed_tokens.weight":
             seen = torch.cat([batch_of(CHILD, step)[:, :-1] for step in range(6, 9)]).unique()
             moment, new = moment[seen], new[seen]
@@ -144,7 +145,7 @@ def test_new_weights_have_an_ordinary_init_and_old_ones_stay() -> None:
     grown = grow(state, CHILD, ramp=8, seed=3)
     growth = GrowthMap(PARENT, CHILD, grown.lineage[-1].layers)
     for name, weight in grown.weights.items():
-        new = growth.is_new(name, parameter_of(name))
+        new = growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
         expected = initial_value(CHILD, name, seed=3).double()
         assert torch.equal(weight[new], expected[new]), name
         source = growth.parent_name(name)

@@ -11,6 +11,7 @@ from teleflm.config.run import OptimizerConfig
 from teleflm.growth.grow import grow
 from teleflm.growth.maps import GrowthMap
 from teleflm.model.axes import parameter_of
+from teleflm.model.region import whole
 from teleflm.training.fresh import FreshMoments
 from teleflm.training.learner import Learner
 from tests.growing import CHILD, OPTIMIZER, PARENT, batch_of, train_on, trained_state
@@ -29,7 +30,7 @@ def learner_of(betas: tuple[float, float], ramp: int = RAMP) -> Learner:
 def new_entries(learner: Learner) -> dict[str, Tensor]:
     growth = GrowthMap(PARENT, CHILD, learner.lineage[-1].layers)
     return {
-        name: growth.is_new(name, parameter_of(name))
+        name: growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
         for name, _ in learner.network.named_parameters()
     }
 

@@ -18,7 +18,6 @@ from teleflm.growth.state import TrainingState
 from teleflm.model.cache import new_cache
 from teleflm.model.network import TeleFLM
 from teleflm.training.learner import Learner
-from teleflm.training.step import accumulate
 
 FP64_BOUND, FP32_BOUND, TRAJECTORY_BOUND = 1e-12, 1e-5, 1e-12
 # At higher rates rounding grows into visible differences by itself: chaos, not error.
@@ -188,14 +187,11 @@ def _trajectory(learners: list[Learner], steps: tuple[int, int], batches: Tensor
     """The largest relative loss difference, each learner held at its own step's masks."""
     worst, clip = 0.0, None
     for batch in batches:
-        losses = [
-            accumulate(learner.network, batch, len(batch), "fp64").item() for learner in learners
-        ]
+        losses = [learner.accumulate(batch).item() for learner in learners]
         worst = max(worst, abs(losses[1] / losses[0] - 1))
         if clip is None:
             # Half of the first norm, so that clipping is at work in every step.
-            grads = [p.grad for p in learners[0].network.parameters() if p.grad is not None]
-            clip = 0.5 * torch.nn.utils.get_total_norm(grads).item()
+            clip = 0.5 * learners[0].engine.gradient_norm().item()
         for learner, step in zip(learners, steps, strict=True):
             learner.update(step, 1.0, clip)
     return worst

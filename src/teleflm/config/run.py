@@ -46,6 +46,32 @@ class TrainingConfig(Strict):
         return self
 
 
+PipelineSchedule = Literal["1f1b", "interleaved", "zero_bubble"]
+Recomputation = Literal["none", "selective", "full"]
+
+
+class ParallelConfig(Strict):
+    """How a run is laid out on its ranks; the run is the same on any layout, to rounding.
+
+    `dp` is what the other axes leave of the ranks; it is sharded, but for `dp_replicate` copies.
+    `stages_per_rank` defaults to 1 with the schedule `1f1b`, else to 2. `activation_checkpointing`
+    keeps everything, the results of matrix products and attention (`selective`), or a block's
+    input (`full`). `gather_dtype` and `reduce_dtype` are what weights and gradients travel in
+    between data-parallel ranks; the masters' own unless given.
+    """
+
+    tp: int = Field(default=1, ge=1)
+    pp: int = Field(default=1, ge=1)
+    dp: int | None = Field(default=None, ge=1)
+    dp_replicate: int | None = Field(default=None, ge=1)
+    dp_shard: int | None = Field(default=None, ge=1)
+    schedule: PipelineSchedule = "1f1b"
+    stages_per_rank: int | None = Field(default=None, ge=1)
+    activation_checkpointing: Recomputation = "none"
+    gather_dtype: Literal["bf16", "fp32"] | None = None
+    reduce_dtype: Literal["bf16", "fp32"] | None = None
+
+
 class OptimizerConfig(Strict):
     """AdamW under µP.
 
@@ -130,6 +156,7 @@ class RunConfig(Strict):
     training: TrainingConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    parallel: ParallelConfig = ParallelConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     growth: GrowthConfig | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 from teleflm.config.model import ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.model.axes import Axis, Parameter, in_layer, layer_of
+from teleflm.model.region import Region, region_shape
 
 # Growing changes sizes; these say what function the sizes belong to.
 _MUST_STAY = ("head_dim", "vocab_size", "rope_theta", "rms_norm_eps", "mup_base_width")
@@ -60,13 +61,13 @@ class GrowthMap:
             return name
         return in_layer(name, self.layers.index(layer)) if layer in self.layers else None
 
-    def is_new(self, name: str, parameter: Parameter) -> Tensor:
-        """Boolean of the child's shape: entries of tensor `name` that the parent lacks."""
+    def is_new(self, name: str, parameter: Parameter, region: Region) -> Tensor:
+        """Boolean of the region's shape: entries of tensor `name` that the parent lacks."""
         if self.parent_name(name) is None:
-            return torch.ones(parameter.shape(self.child), dtype=torch.bool)
-        new = torch.zeros(parameter.shape(self.child), dtype=torch.bool)
+            return torch.ones(region_shape(region), dtype=torch.bool)
+        new = torch.zeros(region_shape(region), dtype=torch.bool)
         for dim, axis in enumerate(parameter.axes):
-            line = ~self.is_old(axis)
+            line = ~self.is_old(axis)[region[dim]]
             new |= line.reshape([-1 if d == dim else 1 for d in range(new.ndim)])
         return new
 

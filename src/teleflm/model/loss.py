@@ -13,34 +13,64 @@ _CHUNK_LOGITS_ELSEWHERE = 2**26
 IGNORED = -1  # a target that counts for nothing
 
 
+class Vocabulary:
+    """The rows of the head that this process has: all of them."""
+
+    first = 0
+
+    def rows(self, weight: Tensor) -> int:
+        """How many rows of `weight` are tokens; what follows is padding."""
+        return len(weight)
+
+    def combine(self, normaliser: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """log Σ exp over the whole vocabulary and the targets' scores, from these rows' (N, 1)
+        each; a target that is not among them has the score 0."""
+        return normaliser, score
+
+
+_WHOLE = Vocabulary()
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """The gradients are formed in the forward pass, while a chunk's softmax is at hand: nothing
     of size (N, V) is kept, and no product is computed twice."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, multiplier: Tensor, targets: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        multiplier: Tensor,
+        targets: Tensor,
+        vocabulary: Vocabulary,
     ) -> Tensor:
         wants_gradient = any(ctx.needs_input_grad)
         w = weight.to(hidden.dtype)
         wide = torch.promote_types(hidden.dtype, torch.float32)
         multiplier = multiplier.to(wide)
         rows = chunk_rows(len(weight), hidden.device.type)
+        tokens = vocabulary.rows(weight)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if wants_gradient else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_gradient else None
         for start in range(0, len(targets), rows):
             h, target = hidden[start : start + rows], targets[start : start + rows]
             counted = (target != IGNORED)[:, None]
-            index = target.clamp(min=0)[:, None]
+            here = target[:, None] - vocabulary.first
+            is_here = (here >= 0) & (here < tokens)
+            index = here.clamp(0, len(weight) - 1)
             scores = (h @ w.T).to(wide).mul_(multiplier)
-            normaliser = torch.logsumexp(scores, dim=-1, keepdim=True)
-            total += ((normaliser - scores.gather(1, index)) * counted).sum()
+            scores[:, tokens:] = -torch.inf
+            normaliser, score = vocabulary.combine(
+                torch.logsumexp(scores, dim=-1, keepdim=True),
+                scores.gather(1, index).where(is_here, 0.0),
+            )
+            total += ((normaliser - score) * counted).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
             # d loss / d (h Wᵀ) = (softmax − one-hot) · multiplier
             gradient = scores.sub_(normaliser).exp_()
-            gradient.scatter_add_(1, index, gradient.new_full(index.shape, -1.0))
+            gradient.scatter_add_(1, index, -is_here.to(wide))
             narrow = gradient.mul_(counted * multiplier).to(hidden.dtype)
             grad_hidden[start : start + rows] = narrow @ w
             grad_weight += narrow.T @ h
@@ -52,7 +82,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         (scale,) = grad_outputs
-        return grad_hidden * scale, grad_weight * scale, None, None
+        return grad_hidden * scale, grad_weight * scale, None, None, None
 
 
 def chunk_rows(vocab_size: int, device: str) -> int:
@@ -61,7 +91,11 @@ def chunk_rows(vocab_size: int, device: str) -> int:
 
 
 def cross_entropy_sum(
-    hidden: Tensor, weight: Tensor, multiplier: Tensor, targets: Tensor
+    hidden: Tensor,
+    weight: Tensor,
+    multiplier: Tensor,
+    targets: Tensor,
+    vocabulary: Vocabulary = _WHOLE,
 ) -> Tensor:
     """Σ −log softmax(h Wᵀ · multiplier)[target], in nats, as a float64 scalar.
 
@@ -70,9 +104,10 @@ def cross_entropy_sum(
         weight: the head's (V, D), in its own precision.
         multiplier: 0-dim logit multiplier (no gradient).
         targets: (…) token ids; `IGNORED` ones count for nothing.
+        vocabulary: which rows of the head `weight` is.
     """
     total: Tensor = _ChunkedCrossEntropy.apply(
-        hidden.reshape(-1, hidden.shape[-1]), weight, multiplier, targets.reshape(-1)
+        hidden.reshape(-1, hidden.shape[-1]), weight, multiplier, targets.reshape(-1), vocabulary
     )
     return total
 

@@ -4,17 +4,20 @@ nanoLM's rules (arXiv 2304.06875), with m = effective width / base width: matrix
 have learning rate / m and decay · m, vector-like ones (embedding, head, gains) are not scaled.
 """
 
+from collections.abc import Iterable
+
 import torch
 
 from teleflm.config.run import OptimizerConfig
 from teleflm.model.axes import parameter_of
-from teleflm.model.network import TeleFLM
 
 
-def build_optimizer(network: TeleFLM, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW with one group for each µP class; rates are set by `set_rates`."""
+def build_optimizer(
+    parameters: Iterable[tuple[str, torch.nn.Parameter]], config: OptimizerConfig
+) -> torch.optim.AdamW:
+    """Fused AdamW over named parameters, a group for each µP class; `set_rates` sets the rates."""
     groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-    for name, parameter in network.named_parameters():
+    for name, parameter in parameters:
         groups[parameter_of(name).is_matrix_like].append(parameter)
     return torch.optim.AdamW(
         [{"params": params, "is_matrix_like": kind} for kind, params in groups.items()],

@@ -178,19 +178,28 @@ class TeleFLM(nn.Module):
     def set_multipliers(self, input_multiplier: float, logit_multiplier: float) -> None:
         """Set what the embedding output and the logits are scaled by."""
         # Plain attributes, not buffers: .to(dtype) must not round them.
-        device = self.lm_head.weight.device
+        device = self.model.cos.device
         self.input_multiplier = torch.tensor(input_multiplier, dtype=torch.float64, device=device)
         self.logit_multiplier = torch.tensor(logit_multiplier, dtype=torch.float64, device=device)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The residual stream (B, S, D) before the first layer, of token ids (B, S)."""
+        embedded: Tensor = self.model.embed_tokens(tokens) * self.input_multiplier
+        return embedded
+
+    def layers(self, x: Tensor, positions: slice, cache: list[LayerCache] | None = None) -> Tensor:
+        """The residual stream behind the layers, from the one before them, at these positions."""
+        cos, sin = self.model.cos[positions], self.model.sin[positions]
+        for index, block in enumerate(self.model.layers):
+            x = block(x, cos, sin, cache[index] if cache is not None else None)
+        return x
 
     def hidden(self, tokens: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
         """Final normed hidden states (B, S, D) of token ids (B, S)."""
         start = cached_length(cache)
-        stop = start + tokens.shape[1]
-        x = self.model.embed_tokens(tokens) * self.input_multiplier
-        cos, sin = self.model.cos[start:stop], self.model.sin[start:stop]
-        for index, block in enumerate(self.model.layers):
-            x = block(x, cos, sin, cache[index] if cache is not None else None)
-        return self.model.norm(x)
+        positions = slice(start, start + tokens.shape[1])
+        hidden: Tensor = self.model.norm(self.layers(self.embed(tokens), positions, cache))
+        return hidden
 
     def forward(self, tokens: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
         """Logits (B, S, V) of token ids (B, S); with a cache, of the positions that follow it."""

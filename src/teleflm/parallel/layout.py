@@ -17,7 +17,7 @@ from teleflm.model.axes import (
 from teleflm.model.region import Region, entries
 
 # What tensor parallelism splits; the hidden axis stays whole on every rank.
-_TENSOR_PARALLEL = frozenset({Axis.VOCAB, Axis.HEADS, Axis.KV_HEADS, Axis.FFN})
+TENSOR_PARALLEL = frozenset({Axis.VOCAB, Axis.HEADS, Axis.KV_HEADS, Axis.FFN})
 # Rows of the vocabulary for each tensor-parallel rank come in multiples of this, in memory only.
 _VOCABULARY_ROWS = 128
 
@@ -77,7 +77,7 @@ class Layout:
 def sharded_dim(parameter: Parameter) -> int | None:
     """The dim of a parameter that tensor parallelism splits, None where every rank has it all."""
     for dim, axis in enumerate(parameter.axes):
-        if axis in _TENSOR_PARALLEL:
+        if axis in TENSOR_PARALLEL:
             return dim
     return None
 

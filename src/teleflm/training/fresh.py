@@ -7,13 +7,15 @@ history: v ← g² (1 − β2^(t−1)) before step t, which makes v̂ = g² and 
 learning rate, at any betas. At t = 1 it is Adam unchanged.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from teleflm.growth.event import Lineage
 from teleflm.growth.fold import growth_map
 from teleflm.model.axes import Axis, parameter_of
-from teleflm.model.network import TeleFLM
+from teleflm.parallel.shard import Shard
 
 
 class FreshMoments:
@@ -24,23 +26,24 @@ class FreshMoments:
     vocabulary axis all columns that the lineage ever added are watched, for ever.
     """
 
-    def __init__(self, network: TeleFLM, lineage: Lineage, step: int) -> None:
-        self._for_ever: list[tuple[nn.Parameter, Tensor]] = []
-        self._in_the_ramp: list[tuple[nn.Parameter, Tensor]] = []
+    def __init__(self, shards: Sequence[Shard], lineage: Lineage, step: int) -> None:
+        self._for_ever: list[tuple[Shard, Tensor]] = []
+        self._in_the_ramp: list[tuple[Shard, Tensor]] = []
         growths = [event for event in lineage if event.source and event.operator == "mask"]
         if not growths:
             return
         oldest, newest = growths[0].source, growths[-1]
         assert oldest is not None
         self._end = newest.step + newest.ramp
-        for name, weight in network.named_parameters():
-            parameter = parameter_of(name)
+        for shard in shards:
+            parameter, device = parameter_of(shard.name), shard.local.device
             if Axis.VOCAB in parameter.axes:
-                new = torch.arange(weight.shape[1]) >= oldest.hidden_size
-                self._for_ever.append((weight, new.to(weight.device)))
+                columns = shard.region[1]
+                new = torch.arange(columns.start, columns.stop) >= oldest.hidden_size
+                self._for_ever.append((shard, new.to(device)))
             elif step <= self._end:
-                new = growth_map(newest).is_new(name, parameter)
-                self._in_the_ramp.append((weight, new.to(weight.device)))
+                new = growth_map(newest).is_new(shard.name, parameter, shard.region)
+                self._in_the_ramp.append((shard, new.to(device)))
 
     @torch.no_grad()
     def seed(self, optimizer: torch.optim.AdamW, adam_steps: int, step: int) -> None:
@@ -53,8 +56,7 @@ class FreshMoments:
             self._in_the_ramp.clear()
         beta2 = optimizer.param_groups[0]["betas"][1]
         weight_of_past = 1.0 - beta2**adam_steps
-        for weight, new in (*self._for_ever, *self._in_the_ramp):
-            assert weight.grad is not None, "every parameter takes part in the forward pass"
-            second = optimizer.state[weight]["exp_avg_sq"]
-            history = weight.grad.square().mul_(weight_of_past)
+        for shard, new in (*self._for_ever, *self._in_the_ramp):
+            second = shard.held(optimizer.state[shard.local]["exp_avg_sq"])
+            history = shard.held(shard.gradient).square().mul_(weight_of_past)
             second.copy_(torch.where((second == 0) & new, history, second))

@@ -10,9 +10,10 @@ from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import last_growth
 from teleflm.growth.masks import Masks
 from teleflm.growth.ramp import Ramp, ramp_at
-from teleflm.growth.state import TrainingState
-from teleflm.model.init import build_model
+from teleflm.growth.state import Tensors, TrainingState
 from teleflm.model.mup import build_optimizer, set_rates
+from teleflm.model.network import TeleFLM
+from teleflm.parallel.engine import Engine, OneProcess
 from teleflm.training.fresh import FreshMoments
 
 
@@ -20,10 +21,10 @@ class Learner:
     """A training state made live.
 
     Args:
-        state: what to go on from.
+        state: what to go on from; of the engine's shards, where it has regions.
         config: the optimizer's hyperparameters.
         dtype: of the master weights and moments: float32, or float64.
-        device: where to compute.
+        engine: what computes; one process on the CPU, in `dtype`, unless given.
     """
 
     def __init__(
@@ -31,29 +32,47 @@ class Learner:
         state: TrainingState,
         config: OptimizerConfig,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        engine: Engine | None = None,
     ) -> None:
         self.model = state.model
         self.lineage = state.lineage
         self.config = config
         self.adam_steps = state.adam_steps
-        self.network = build_model(state.model, state.weights, dtype).to(device)
-        self.optimizer = build_optimizer(self.network, config)
-        self._load_moments(state)
+        if engine is None:
+            engine = OneProcess(state.model, dtype, torch.device("cpu"), dtype="fp32")
+        self.engine = engine
+        self.optimizer = build_optimizer(
+            [(shard.name, shard.local) for shard in engine.shards], config
+        )
+        self._load(state)
         event, ramp = last_growth(state.lineage), self.ramp(state.step)
         is_open = event is not None and ramp.progress < 1.0
-        self._masks = Masks(self.network, event) if event is not None and is_open else None
-        self._fresh = FreshMoments(self.network, state.lineage, state.step)
+        self._masks = None
+        if event is not None and is_open:
+            like = engine.shards[0].local
+            self._masks = Masks(engine.networks, event, like.detach(), engine.spread)
+        self._fresh = FreshMoments(engine.shards, state.lineage, state.step)
         self.move(state.step)
 
-    def _load_moments(self, state: TrainingState) -> None:
-        for name, weight in self.network.named_parameters():
-            self.optimizer.state[weight] = {
-                # The fused kernel wants it where the weight is.
-                "step": torch.tensor(float(state.adam_steps), device=weight.device),
-                "exp_avg": state.exp_avg[name].to(weight, copy=True),
-                "exp_avg_sq": state.exp_avg_sq[name].to(weight, copy=True),
-            }
+    @property
+    def network(self) -> TeleFLM:
+        """The whole network of one process."""
+        (network,) = self.engine.networks
+        return network
+
+    @torch.no_grad()
+    def _load(self, state: TrainingState) -> None:
+        for shard in self.engine.shards:
+            local = shard.local
+            local.zero_()  # the padding of the vocabulary
+            shard.held(local).copy_(state.weights[shard.name])
+            moments = {}
+            for kind, stored in (("exp_avg", state.exp_avg), ("exp_avg_sq", state.exp_avg_sq)):
+                moments[kind] = torch.zeros_like(local)
+                shard.held(moments[kind]).copy_(stored[shard.name])
+            # The fused kernel wants it where the weight is.
+            count = torch.tensor(float(state.adam_steps), device=local.device)
+            self.optimizer.state[local] = {"step": count, **moments}
 
     def ramp(self, step: int) -> Ramp:
         """The ramp's numbers at `step`."""
@@ -62,7 +81,8 @@ class Learner:
     def move(self, step: int) -> None:
         """Set masks and multipliers to `step`; past the ramp the masks are gone for good."""
         ramp = self.ramp(step)
-        self.network.set_multipliers(ramp.input_multiplier, ramp.logit_multiplier)
+        for network in self.engine.networks:
+            network.set_multipliers(ramp.input_multiplier, ramp.logit_multiplier)
         if self._masks is None:
             return
         if ramp.progress < 1.0:
@@ -70,6 +90,17 @@ class Learner:
         else:
             self._masks.remove()
             self._masks = None
+
+    def accumulate(self, batch: Tensor) -> Tensor:
+        """Add the gradient of a global batch's mean loss.
+
+        Args:
+            batch: this rank's share of it, token ids (B, S + 1).
+
+        Returns:
+            The mean loss in nats a token over all ranks, 0-dim float64 without a graph.
+        """
+        return self.engine.accumulate(batch, batch[:, 1:].numel() * self.engine.data_ranks)
 
     def update(self, step: int, factor: float, clip: float) -> Tensor:
         """Clip the gradients at hand and take AdamW's step from `step` to the next.
@@ -83,19 +114,20 @@ class Learner:
             The gradient norm before clipping, 0-dim.
         """
         set_rates(self.optimizer, self.config, factor, self.ramp(step).mup_ratio)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip)
+        norm = self.engine.gradient_norm()
+        nn.utils.clip_grads_with_norm_([shard.local for shard in self.engine.shards], clip, norm)
         self._fresh.seed(self.optimizer, self.adam_steps, step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.adam_steps += 1
         return norm
 
-    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """Weights and both moments as they stand: views, not copies."""
-        named = dict(self.network.named_parameters())
-        moments = {name: self.optimizer.state[weight] for name, weight in named.items()}
+    def tensors(self) -> tuple[Tensors, Tensors, Tensors]:
+        """Weights and both moments of the engine's shards as they stand: views, not copies."""
+        moments = [self.optimizer.state[shard.local] for shard in self.engine.shards]
+        pairs = list(zip(self.engine.shards, moments, strict=True))
         return (
-            {name: weight.detach() for name, weight in named.items()},
-            {name: moment["exp_avg"] for name, moment in moments.items()},
-            {name: moment["exp_avg_sq"] for name, moment in moments.items()},
+            {shard.name: shard.held(shard.local.detach()) for shard, _ in pairs},
+            {shard.name: shard.held(moment["exp_avg"]) for shard, moment in pairs},
+            {shard.name: shard.held(moment["exp_avg_sq"]) for shard, moment in pairs},
         )

@@ -13,6 +13,7 @@ from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import Mixture, open_domains
 from teleflm.errors import MachineError, StoppedError
+from teleflm.parallel.engine import OneProcess
 from teleflm.training.allocator import keep_freed_memory
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
@@ -87,10 +88,15 @@ def _prepare(config: RunConfig, mixture: Mixture) -> Run:
     write_yaml(directory / "config.yaml", config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float64 if config.training.dtype == "fp64" else torch.float32
-    learner = Learner(state, config.optimizer, dtype, device)
-    if config.training.compile:
-        for block in learner.network.model.layers:
-            block.compile()
+    engine = OneProcess(
+        state.model,
+        dtype,
+        device,
+        dtype=config.training.dtype,
+        micro_batch=config.training.micro_batch,
+        compiled=config.training.compile,
+    )
+    learner = Learner(state, config.optimizer, engine=engine)
     run = Run(config, state, learner, mixture, tokenizer)
     if found is not None:
         over = "trained already, to" if run.step >= run.last_step else "going on from"
@@ -99,7 +105,7 @@ def _prepare(config: RunConfig, mixture: Mixture) -> Run:
 
 
 def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
-    device = run.learner.network.lm_head.weight.device
+    device = run.learner.engine.device
     peak = bf16_peak(device)
     try:
         for hook in hooks:
@@ -133,8 +139,6 @@ def _step(run: Run, device: torch.device, peak: float | None) -> StepRecord:
         step=run.step,
         factor=factor,
         clip=config.optimizer.clip,
-        micro_batch=training.micro_batch or training.global_batch,
-        dtype=training.dtype,
     )
     seconds = time.perf_counter() - started
     if not math.isfinite(result.loss) or not math.isfinite(result.grad_norm):

@@ -1,12 +1,9 @@
-"""One step: micro-batches forward and backward, then the update."""
+"""One step: forward and backward, then the update."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from teleflm.model.loss import autocast, loss_sum
-from teleflm.model.network import TeleFLM
 from teleflm.training.learner import Learner
 
 
@@ -18,43 +15,18 @@ class StepResult:
     grad_norm: float
 
 
-def accumulate(network: TeleFLM, batch: Tensor, micro_batch: int, dtype: str) -> Tensor:
-    """Add the gradient of a batch's mean loss, micro-batch by micro-batch.
-
-    Args:
-        network: where the gradients go.
-        batch: token ids (B, S + 1).
-        micro_batch: sequences at a time.
-        dtype: the run's.
-
-    Returns:
-        The mean loss, 0-dim float64, without a graph.
-    """
-    predictions = batch[:, 1:].numel()
-    total = torch.zeros((), dtype=torch.float64, device=batch.device)
-    for rows in batch.split(micro_batch):
-        with autocast(network, dtype):
-            loss = loss_sum(network, rows) / predictions
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
 def train_step(
-    learner: Learner,
-    batch: Tensor,
-    *,
-    step: int,
-    factor: float,
-    clip: float,
-    micro_batch: int,
-    dtype: str,
+    learner: Learner, batch: Tensor, *, step: int, factor: float, clip: float
 ) -> StepResult:
-    """From `step` to the next on one batch (B, S + 1); see `Learner.update` for the rest.
+    """From `step` to the next; see `Learner.update` for what is not said here.
 
     Afterwards the learner stands at the next step, masks and multipliers included.
+
+    Args:
+        learner: what learns.
+        batch: this rank's token ids (B, S + 1).
     """
-    loss = accumulate(learner.network, batch, micro_batch, dtype)
+    loss = learner.accumulate(batch)
     norm = learner.update(step, factor, clip)
     learner.move(step + 1)
     return StepResult(loss.item(), norm.item())

@@ -1,0 +1,112 @@
+"""What computes a loss and its gradients: one process, or a mesh of ranks."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from teleflm.config.model import ModelConfig
+from teleflm.model.axes import Axis
+from teleflm.model.loss import autocast, loss_sum
+from teleflm.model.network import TeleFLM
+from teleflm.model.region import whole
+from teleflm.parallel.shard import Shard
+
+
+class Engine(Protocol):
+    """Networks, the shards of their parameters, and how a batch goes through them.
+
+    Attributes:
+        networks: this rank's, one a pipeline stage; together with those of the other ranks the
+            whole model.
+        shards: this rank's parameters.
+        device: where it computes.
+        data_rank, data_ranks: which share of the batch this rank reads.
+    """
+
+    networks: list[TeleFLM]
+    shards: list[Shard]
+    device: torch.device
+    data_rank: int
+    data_ranks: int
+
+    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+        """Add the gradient of Σ loss / predictions.
+
+        Args:
+            batch: this rank's token ids (B, S + 1).
+            predictions: of all ranks together.
+
+        Returns:
+            Σ loss / predictions over all ranks, alike on each, 0-dim float64 without a graph.
+        """
+
+    def loss_sum(self, rows: Tensor) -> float:
+        """Σ loss in nats over the predictions of token rows (B, S + 1) that all ranks have alike;
+        -1 pads at the end."""
+
+    def gradient_norm(self) -> Tensor:
+        """The norm of the whole gradient, 0-dim, alike on each rank."""
+
+    def spread(self, values: Tensor, axis: Axis) -> Tensor:
+        """A growth mask along the whole `axis` as the weights that it multiplies are placed."""
+
+
+class OneProcess:
+    """The whole model in this process.
+
+    Args:
+        model: its shape; the weights are yet to be filled in.
+        weights: dtype of the weights.
+        device: where to compute.
+        dtype: the run's, `bf16` for autocast.
+        micro_batch: sequences at a time; None for all at once.
+        compiled: whether each block goes through torch.compile.
+    """
+
+    data_rank, data_ranks = 0, 1
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        weights: torch.dtype,
+        device: torch.device,
+        *,
+        dtype: str,
+        micro_batch: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.device = device
+        self._dtype = dtype
+        self._micro_batch = micro_batch
+        network = TeleFLM(model).to(device, weights)
+        if compiled:
+            for block in network.model.layers:
+                block.compile()
+        self.networks = [network]
+        self.shards = [
+            Shard(name, weight, weight, whole(weight.shape), is_counted=True)
+            for name, weight in network.named_parameters()
+        ]
+
+    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+        (network,) = self.networks
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for rows in batch.split(self._micro_batch or len(batch)):
+            with autocast(network, self._dtype):
+                loss = loss_sum(network, rows) / predictions
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    @torch.no_grad()
+    def loss_sum(self, rows: Tensor) -> float:
+        (network,) = self.networks
+        with autocast(network, self._dtype):
+            return loss_sum(network, rows).item()
+
+    def gradient_norm(self) -> Tensor:
+        return nn.utils.get_total_norm([shard.gradient for shard in self.shards])
+
+    def spread(self, values: Tensor, axis: Axis) -> Tensor:
+        return values

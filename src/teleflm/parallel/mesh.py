@@ -1,0 +1,51 @@
+"""The mesh of a run: its ranks on the named axes pp, dp_replicate, dp_shard and tp."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from teleflm.parallel.layout import Layout, Place
+
+AXES = ("pp", "dp_replicate", "dp_shard", "tp")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A layout on live ranks.
+
+    Attributes:
+        layout: which ranks do what.
+        rank: this one.
+        device: where it computes.
+        axes: the mesh, with the axes of `AXES`.
+    """
+
+    layout: Layout
+    rank: int
+    device: torch.device
+    axes: DeviceMesh
+
+    @property
+    def place(self) -> Place:
+        """Where this rank stands."""
+        return self.layout.place(self.rank)
+
+    @property
+    def tp(self) -> DeviceMesh:
+        """The tensor-parallel ranks of this one."""
+        return self.axes["tp"]
+
+    @property
+    def dp(self) -> DeviceMesh:
+        """The data-parallel ranks of this one: sharded, or replicate × sharded."""
+        if self.layout.dp_replicate > 1:
+            return self.axes["dp_replicate", "dp_shard"]
+        return self.axes["dp_shard"]
+
+
+def build_mesh(layout: Layout, rank: int, device: torch.device) -> Mesh:
+    """The mesh of a layout; the process group must be up and have `layout.ranks` ranks."""
+    sizes = tuple(getattr(layout, axis) for axis in AXES)
+    axes = init_device_mesh(device.type, sizes, mesh_dim_names=AXES)
+    return Mesh(layout, rank, device, axes)

@@ -1,0 +1,115 @@
+"""The model on a mesh of ranks: tensor, pipeline and data parallel at once."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from teleflm.config.model import ModelConfig
+from teleflm.model.axes import Axis, parameter_of
+from teleflm.model.loss import IGNORED
+from teleflm.parallel.layout import regions, sharded_dim
+from teleflm.parallel.mesh import Mesh
+from teleflm.parallel.pipeline import Pipeline
+from teleflm.parallel.recipe import Recipe, build_stages
+from teleflm.parallel.shard import Shard
+from teleflm.parallel.stage import Stage
+from teleflm.parallel.tensor import spread_mask
+
+
+class ManyRanks:
+    """This rank's part of the model, see `Engine`.
+
+    Args:
+        model: its shape; the weights are yet to be filled in.
+        mesh: the ranks.
+        recipe: how the network is laid out on them.
+        micro_batch: sequences at a time on a data-parallel rank; None for all of its share.
+    """
+
+    def __init__(
+        self, model: ModelConfig, mesh: Mesh, recipe: Recipe, micro_batch: int | None
+    ) -> None:
+        layout, place = mesh.layout, mesh.place
+        self.device = mesh.device
+        self.data_rank = place.dp_replicate * layout.dp_shard + place.dp_shard
+        self.data_ranks = layout.dp
+        self._mesh = mesh
+        self._micro_batch = micro_batch
+        self._stages = build_stages(model, mesh, recipe)
+        self.networks = [stage.network for stage in self._stages]
+        self.shards = _shards(model, mesh, self._stages)
+        self._pipeline = Pipeline(self._stages, mesh, recipe.parallel.schedule)
+
+    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+        micro = self._micro_batch or len(batch)
+        if self._mesh.layout.pp > 1:
+            total = self._pipeline.accumulate(batch, micro, predictions)
+        else:
+            total = self._accumulate(batch, micro, predictions)
+        for shard in self.shards:
+            shard.take_gradient()
+        return self._sum_of_losses(total)
+
+    def _accumulate(self, batch: Tensor, micro: int, predictions: int) -> Tensor:
+        (stage,) = self._stages
+        assert isinstance(stage, FSDPModule)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        parts = batch.split(micro)
+        for index, rows in enumerate(parts):
+            # Gradients stay whole until the last micro-batch, and travel once.
+            stage.set_requires_gradient_sync(index == len(parts) - 1)
+            loss = stage(rows[:, :-1], rows[:, 1:]).sum() / predictions
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    @torch.no_grad()
+    def loss_sum(self, rows: Tensor) -> float:
+        micro = self._micro_batch or len(rows)
+        share = -(-len(rows) // self.data_ranks)
+        share = -(-share // micro) * micro
+        padding = rows.new_full((share * self.data_ranks - len(rows), rows.shape[1]), IGNORED)
+        mine = torch.cat([rows, padding])[self.data_rank * share :][:share]
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in mine.split(micro):
+            if self._mesh.layout.pp > 1:
+                total += self._pipeline.loss_sum(part)
+            else:
+                total += self._stages[0](part[:, :-1].clamp(min=0), part[:, 1:]).sum()
+        return self._sum_of_losses(total).item()
+
+    def _sum_of_losses(self, total: Tensor) -> Tensor:
+        """Over all ranks; the tensor-parallel ones of the last stage have the same loss."""
+        if self._mesh.place.tp > 0:
+            total = torch.zeros_like(total)
+        dist.all_reduce(total)
+        return total
+
+    def gradient_norm(self) -> Tensor:
+        counted = [shard.gradient for shard in self.shards if shard.is_counted]
+        square = torch.zeros((), dtype=torch.float64, device=self.device)
+        if counted:
+            square += torch.stack(torch._foreach_norm(counted)).double().square().sum()
+        dist.all_reduce(square)
+        return square.sqrt()
+
+    def spread(self, values: Tensor, axis: Axis) -> Tensor:
+        return spread_mask(values, axis, self._mesh.tp) if self._mesh.layout.tp > 1 else values
+
+
+def _shards(model: ModelConfig, mesh: Mesh, stages: Sequence[Stage]) -> list[Shard]:
+    held = regions(mesh.layout, model, mesh.rank)
+    place = mesh.place
+    shards = []
+    for stage in stages:
+        for name, parameter in stage.network.named_parameters():
+            assert isinstance(parameter, DTensor), "fully_shard makes every parameter one"
+            is_split = sharded_dim(parameter_of(name)) is not None
+            is_counted = place.dp_replicate == 0 and (is_split or place.tp == 0)
+            local = nn.Parameter(parameter.to_local().detach())
+            shards.append(Shard(name, parameter, local, held[name], is_counted))
+    return shards

@@ -1,0 +1,109 @@
+"""The one recipe: how a stage's network is laid out on a mesh, in the one order that works."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from teleflm.config.model import ModelConfig
+from teleflm.config.run import ParallelConfig, TrainingConfig
+from teleflm.model.loss import Vocabulary
+from teleflm.model.network import TeleFLM
+from teleflm.model.rope import rope_tables
+from teleflm.parallel.layout import padded_vocabulary, stage_layers, stages_of
+from teleflm.parallel.mesh import Mesh
+from teleflm.parallel.recomputation import recompute
+from teleflm.parallel.stage import Stage, stage_network
+from teleflm.parallel.tensor import ShardedVocabulary, apply_tensor_parallel
+
+_TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to lay a network out.
+
+    Attributes:
+        parallel: activation checkpointing, and the precision of what travels.
+        training: precision of the computation, and whether blocks are compiled.
+        weights: dtype of the master weights.
+    """
+
+    parallel: ParallelConfig
+    training: TrainingConfig
+    weights: torch.dtype
+
+
+def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
+    """This rank's pipeline stages, laid out, with weights yet to be filled in."""
+    layout = mesh.layout
+    rows = padded_vocabulary(model.vocab_size, layout.tp)
+    padded = model.model_copy(update={"vocab_size": rows})
+    vocabulary = Vocabulary()
+    if layout.tp > 1:
+        vocabulary = ShardedVocabulary(mesh.tp, model.vocab_size, rows // layout.tp)
+    layers = stage_layers(model, layout.stages)
+    stages = []
+    for index in stages_of(layout, mesh.rank):
+        ends = {"is_first": index == 0, "is_last": index == layout.stages - 1}
+        network = stage_network(padded, layers[index], **ends)
+        stage = Stage(network, vocabulary, **ends, dtype=recipe.training.dtype)
+        _lay_out(stage, mesh, recipe)
+        _materialise(network, model, mesh.device, recipe.weights)
+        stages.append(stage)
+    return stages
+
+
+def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
+    network = stage.network.to(recipe.weights)
+    # First what each rank computes of a layer: everything after sees local shapes.
+    if mesh.layout.tp > 1:
+        apply_tensor_parallel(network, mesh.tp)
+    for block in network.model.layers:
+        # Inside of what is compiled, so that the compiler sees what is computed again.
+        recompute(block, recipe.parallel.activation_checkpointing)
+        # Block by block: one graph for all, and FSDP's hooks stay outside of it.
+        if recipe.training.compile:
+            block.compile()
+    _shard(stage, mesh, recipe.parallel)
+
+
+def _shard(stage: Stage, mesh: Mesh, parallel: ParallelConfig) -> None:
+    """Masters, gradients and moments sharded over the data-parallel ranks, a group a block."""
+    policy = MixedPrecisionPolicy(
+        param_dtype=_dtype(parallel.gather_dtype),
+        reduce_dtype=_dtype(parallel.reduce_dtype),
+        cast_forward_inputs=False,
+    )
+    # A pipeline runs many micro-batches forward before it goes backward: gathering again for each
+    # would cost more than the memory is worth.
+    options: dict[str, Any] = {
+        "mesh": mesh.dp,
+        "mp_policy": policy,
+        "reshard_after_forward": mesh.layout.pp == 1,
+    }
+    decoder = stage.network.model
+    groups = [*decoder.layers, stage]
+    if hasattr(decoder, "embed_tokens"):
+        groups.insert(0, decoder.embed_tokens)
+    for module in groups:
+        fully_shard(module, **options)
+    for module in stage.modules():
+        if isinstance(module, FSDPModule):
+            # The loss is divided by the whole batch's tokens: gradients are summed over ranks.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    return _TORCH_DTYPES[name] if name is not None else None
+
+
+def _materialise(
+    network: TeleFLM, model: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> None:
+    network.to_empty(device=device)
+    cos, sin = rope_tables(model)
+    network.model.cos, network.model.sin = (table.to(device, dtype) for table in (cos, sin))
+    network.set_multipliers(model.input_mult, model.logit_multiplier)

@@ -1,0 +1,44 @@
+"""Activation checkpointing: what forward does not keep, backward computes again."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from teleflm.config.run import Recomputation
+from teleflm.model.network import Block
+
+# What costs most to compute again: matrix products and attention.
+_EXPENSIVE = frozenset(
+    {
+        torch.ops.aten.mm.default,
+        torch.ops.aten._scaled_dot_product_efficient_attention.default,
+        torch.ops.aten._scaled_dot_product_flash_attention.default,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+        torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    }
+)
+
+
+def recompute(block: Block, kind: Recomputation) -> None:
+    """Have a block keep only its input (`full`), or its expensive results too (`selective`)."""
+    if kind == "none":
+        return
+    contexts: dict[str, Callable[[], Any]] = {}
+    if kind == "selective":
+        contexts["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
+    # In place of a wrapper module, so that parameter names stay.
+    plain = block.forward
+    block.forward = partial(checkpoint, plain, use_reentrant=False, **contexts)  # type: ignore[method-assign]
+
+
+def _policy(_: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    if operator in _EXPENSIVE:
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,69 @@
+"""What one pipeline stage computes."""
+
+import torch
+from torch import Tensor, nn
+
+from teleflm.config.model import ModelConfig
+from teleflm.model.loss import Vocabulary, cross_entropy_sum
+from teleflm.model.network import TeleFLM
+from teleflm.parallel.tensor import local_part, whole_sequence
+
+
+class Stage(nn.Module):
+    """From token ids or the residual stream to the residual stream or the loss.
+
+    Args:
+        network: the stage's part of it, see `stage_network`.
+        vocabulary: the rows of the head that this rank has.
+        is_first, is_last: whether it embeds, and whether it has the head.
+        dtype: the run's; `bf16` for autocast.
+    """
+
+    def __init__(
+        self, network: TeleFLM, vocabulary: Vocabulary, *, is_first: bool, is_last: bool, dtype: str
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._vocabulary = vocabulary
+        self._is_first, self._is_last = is_first, is_last
+        self._dtype = dtype
+
+    def forward(self, x: Tensor, targets: Tensor) -> Tensor:
+        """One micro-batch.
+
+        Args:
+            x: token ids (B, S) in the first stage, else the residual stream (B, S / tp, D).
+            targets: token ids (B, S), `IGNORED` where there is none.
+
+        Returns:
+            Σ loss in nats, shape (1,) float64, in the last stage; else the residual stream.
+        """
+        network = self.network
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._dtype == "bf16"):
+            if self._is_first:
+                x = network.embed(x)
+            x = network.layers(x, slice(0, targets.shape[1]))
+            if not self._is_last:
+                return x
+            return cross_entropy_sum(
+                whole_sequence(network.model.norm(x)),
+                local_part(network.lm_head.weight),
+                network.logit_multiplier,
+                targets,
+                self._vocabulary,
+            )[None]
+
+
+def stage_network(model: ModelConfig, layers: range, *, is_first: bool, is_last: bool) -> TeleFLM:
+    """A network on the meta device without what other stages hold; names stay those of all."""
+    with torch.device("meta"):
+        network = TeleFLM(model)
+    decoder = network.model
+    for index in range(model.num_hidden_layers):
+        if index not in layers:
+            delattr(decoder.layers, str(index))
+    if not is_first:
+        del decoder.embed_tokens
+    if not is_last:
+        del decoder.norm, network.lm_head
+    return network

@@ -6,6 +6,7 @@ No process group is needed here, so that a laptop can ask what rank 417 of 896 w
 from dataclasses import dataclass
 
 from teleflm.config.model import ModelConfig
+from teleflm.config.run import TrainingConfig
 from teleflm.model.axes import (
     PARAMETERS,
     Axis,
@@ -125,6 +126,17 @@ def stage_of(name: str, layers: list[range]) -> int:
     if layer is not None:
         return next(stage for stage, held in enumerate(layers) if layer in held)
     return 0 if name.startswith("model.embed_tokens") else len(layers) - 1
+
+
+def micro_batch_of(training: TrainingConfig, layout: Layout) -> int:
+    """Sequences at a time on a data-parallel rank: what is configured, else all of its share, or
+    with a pipeline as many as leave each stage a micro-batch."""
+    if training.micro_batch is not None:
+        return training.micro_batch
+    share = training.global_batch // layout.dp
+    if layout.pp == 1:
+        return share
+    return next(micro for micro in range(share // layout.stages, 0, -1) if share % micro == 0)
 
 
 def regions(layout: Layout, model: ModelConfig, rank: int) -> dict[str, Region]:

@@ -22,31 +22,31 @@ class Pipeline:
     Args:
         stages: the rank's, laid out.
         mesh: all ranks.
-        schedule: which of PyTorch's.
+        kind: which of PyTorch's schedules.
+        micro_batches: into how many parts each batch is split.
     """
 
-    def __init__(self, stages: list[Stage], mesh: Mesh, schedule: PipelineSchedule) -> None:
-        self._stages = stages
+    def __init__(
+        self, stages: list[Stage], mesh: Mesh, kind: PipelineSchedule, micro_batches: int
+    ) -> None:
         self._mesh = mesh
-        self._kind = schedule
-        self._schedules: dict[int, Any] = {}
+        self._schedule = self._build(stages, kind, micro_batches)
 
-    def accumulate(self, batch: Tensor, micro: int, predictions: int) -> Tensor:
+    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
         """Add the gradient of Σ loss / predictions of this rank's batch (B, S + 1)."""
         losses: list[Tensor] = []
         self._predictions = predictions
-        self._schedule(len(batch) // micro).step(
+        self._schedule.step(
             *self._inputs(batch), **self._targets(batch), losses=losses, return_outputs=False
         )
-        return torch.stack(losses).sum() if losses else self._nothing()
+        return self._total(losses)
 
     def loss_sum(self, rows: Tensor) -> Tensor:
-        """Σ loss in nats of one micro-batch of token rows (B, S + 1); -1 pads."""
+        """Σ loss in nats of as many token rows (B, S + 1) as a batch has; -1 pads."""
         losses: list[Tensor] = []
         self._predictions = 1
-        schedule = self._schedule(1)
-        schedule.eval(*self._inputs(rows.clamp(min=0)), **self._targets(rows), losses=losses)
-        return torch.stack(losses).sum() if losses else self._nothing()
+        self._schedule.eval(*self._inputs(rows.clamp(min=0)), **self._targets(rows), losses=losses)
+        return self._total(losses)
 
     def _inputs(self, batch: Tensor) -> tuple[Tensor, ...]:
         return (batch[:, :-1],) if self._mesh.place.pp == 0 else ()
@@ -56,32 +56,29 @@ class Pipeline:
         # As an input of each stage, and to the schedule, which wants them for its loss function.
         return {"targets": targets, "target": targets}
 
-    def _nothing(self) -> Tensor:
-        return torch.zeros((), dtype=torch.float64, device=self._mesh.device)
+    def _total(self, losses: list[Tensor]) -> Tensor:
+        """Their sum without a graph; other stages than the last have none."""
+        total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
+        return total + sum(loss.detach() for loss in losses)
 
-    def _schedule(self, micro_batches: int) -> Any:
-        if micro_batches not in self._schedules:
-            self._schedules[micro_batches] = self._build(micro_batches)
-        return self._schedules[micro_batches]
-
-    def _build(self, micro_batches: int) -> Any:
+    def _build(self, parts: list[Stage], kind: PipelineSchedule, micro_batches: int) -> Any:
         layout, place = self._mesh.layout, self._mesh.place
         group = self._mesh.axes["pp"].get_group()
         stages = [
             PipelineStage(
                 stage, place.pp + index * layout.pp, layout.stages, self._mesh.device, group=group
             )
-            for index, stage in enumerate(self._stages)
+            for index, stage in enumerate(parts)
         ]
         options: dict[str, Any] = {"loss_fn": self._loss, "scale_grads": False}
-        if self._kind == "1f1b":
+        if kind == "1f1b":
             (stage,) = stages
             return Schedule1F1B(stage, micro_batches, **options)
         kinds: dict[PipelineSchedule, Any] = {
             "interleaved": ScheduleInterleaved1F1B,
             "zero_bubble": ScheduleInterleavedZeroBubble,
         }
-        return kinds[self._kind](stages, micro_batches, **options)
+        return kinds[kind](stages, micro_batches, **options)
 
     def _loss(self, output: Tensor, _: Tensor) -> Tensor:
         return output.sum() / self._predictions

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import Axis, parameter_of
 from teleflm.model.loss import IGNORED
-from teleflm.parallel.layout import regions, sharded_dim
+from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.pipeline import Pipeline
 from teleflm.parallel.recipe import Recipe, build_stages
@@ -27,38 +27,38 @@ class ManyRanks:
         model: its shape; the weights are yet to be filled in.
         mesh: the ranks.
         recipe: how the network is laid out on them.
-        micro_batch: sequences at a time on a data-parallel rank; None for all of its share.
     """
 
-    def __init__(
-        self, model: ModelConfig, mesh: Mesh, recipe: Recipe, micro_batch: int | None
-    ) -> None:
+    def __init__(self, model: ModelConfig, mesh: Mesh, recipe: Recipe) -> None:
         layout, place = mesh.layout, mesh.place
         self.device = mesh.device
         self.data_rank = place.dp_replicate * layout.dp_shard + place.dp_shard
         self.data_ranks = layout.dp
         self._mesh = mesh
-        self._micro_batch = micro_batch
+        self._share = recipe.training.global_batch // layout.dp
+        self._micro_batch = micro_batch_of(recipe.training, layout)
         self._stages = build_stages(model, mesh, recipe)
         self.networks = [stage.network for stage in self._stages]
         self.shards = _shards(model, mesh, self._stages)
-        self._pipeline = Pipeline(self._stages, mesh, recipe.parallel.schedule)
+        self._pipeline = None
+        if layout.pp > 1:
+            micro_batches = self._share // self._micro_batch
+            self._pipeline = Pipeline(self._stages, mesh, recipe.parallel.schedule, micro_batches)
 
     def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
-        micro = self._micro_batch or len(batch)
-        if self._mesh.layout.pp > 1:
-            total = self._pipeline.accumulate(batch, micro, predictions)
+        if self._pipeline is not None:
+            total = self._pipeline.accumulate(batch, predictions)
         else:
-            total = self._accumulate(batch, micro, predictions)
+            total = self._accumulate(batch, predictions)
         for shard in self.shards:
             shard.take_gradient()
         return self._sum_of_losses(total)
 
-    def _accumulate(self, batch: Tensor, micro: int, predictions: int) -> Tensor:
+    def _accumulate(self, batch: Tensor, predictions: int) -> Tensor:
         (stage,) = self._stages
         assert isinstance(stage, FSDPModule)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        parts = batch.split(micro)
+        parts = batch.split(self._micro_batch)
         for index, rows in enumerate(parts):
             # Gradients stay whole until the last micro-batch, and travel once.
             stage.set_requires_gradient_sync(index == len(parts) - 1)
@@ -69,17 +69,16 @@ class ManyRanks:
 
     @torch.no_grad()
     def loss_sum(self, rows: Tensor) -> float:
-        micro = self._micro_batch or len(rows)
-        share = -(-len(rows) // self.data_ranks)
-        share = -(-share // micro) * micro
-        padding = rows.new_full((share * self.data_ranks - len(rows), rows.shape[1]), IGNORED)
-        mine = torch.cat([rows, padding])[self.data_rank * share :][:share]
+        # In whole batches, whose shape a pipeline knows.
+        missing = -len(rows) % (self._share * self.data_ranks)
+        padded = torch.cat([rows, rows.new_full((missing, rows.shape[1]), IGNORED)])
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in mine.split(micro):
-            if self._mesh.layout.pp > 1:
+        for part in padded.split(self._share)[self.data_rank :: self.data_ranks]:
+            if self._pipeline is not None:
                 total += self._pipeline.loss_sum(part)
-            else:
-                total += self._stages[0](part[:, :-1].clamp(min=0), part[:, 1:]).sum()
+                continue
+            for few in part.split(self._micro_batch):
+                total += self._stages[0](few[:, :-1].clamp(min=0), few[:, 1:]).sum()
         return self._sum_of_losses(total).item()
 
     def _sum_of_losses(self, total: Tensor) -> Tensor:

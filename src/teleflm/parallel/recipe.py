@@ -9,7 +9,6 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import ParallelConfig, TrainingConfig
 from teleflm.model.loss import Vocabulary
-from teleflm.model.network import TeleFLM
 from teleflm.model.rope import rope_tables
 from teleflm.parallel.layout import padded_vocabulary, stage_layers, stages_of
 from teleflm.parallel.mesh import Mesh
@@ -50,7 +49,7 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
         network = stage_network(padded, layers[index], **ends)
         stage = Stage(network, vocabulary, **ends, dtype=recipe.training.dtype)
         _lay_out(stage, mesh, recipe)
-        _materialise(network, model, mesh.device, recipe.weights)
+        _materialise(stage, model, mesh.device, recipe.weights)
         stages.append(stage)
     return stages
 
@@ -101,9 +100,11 @@ def _dtype(name: str | None) -> torch.dtype | None:
 
 
 def _materialise(
-    network: TeleFLM, model: ModelConfig, device: torch.device, dtype: torch.dtype
+    stage: Stage, model: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> None:
-    network.to_empty(device=device)
+    # Of the stage, not of its network: FSDP has to see it, or its shards would be others.
+    stage.to_empty(device=device)
+    network = stage.network
     cos, sin = rope_tables(model)
     network.model.cos, network.model.sin = (table.to(device, dtype) for table in (cos, sin))
     network.set_multipliers(model.input_mult, model.logit_multiplier)

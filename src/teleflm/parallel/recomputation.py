@@ -1,10 +1,10 @@
 """Activation checkpointing: what forward does not keep, backward computes again."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -12,7 +12,6 @@ from torch.utils.checkpoint import (
 )
 
 from teleflm.config.run import Recomputation
-from teleflm.model.network import Block
 
 # What costs most to compute again: matrix products and attention.
 _EXPENSIVE = frozenset(
@@ -26,16 +25,15 @@ _EXPENSIVE = frozenset(
 )
 
 
-def recompute(block: Block, kind: Recomputation) -> None:
+def recompute(block: nn.Module, kind: Recomputation) -> None:
     """Have a block keep only its input (`full`), or its expensive results too (`selective`)."""
     if kind == "none":
         return
-    contexts: dict[str, Callable[[], Any]] = {}
+    contexts: dict[str, Any] = {}
     if kind == "selective":
         contexts["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
     # In place of a wrapper module, so that parameter names stay.
-    plain = block.forward
-    block.forward = partial(checkpoint, plain, use_reentrant=False, **contexts)  # type: ignore[method-assign]
+    block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
 
 
 def _policy(_: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -45,13 +45,14 @@ class Stage(nn.Module):
             x = network.layers(x, slice(0, targets.shape[1]))
             if not self._is_last:
                 return x
-            return cross_entropy_sum(
+            loss = cross_entropy_sum(
                 whole_sequence(network.model.norm(x)),
                 local_part(network.lm_head.weight),
                 network.logit_multiplier,
                 targets,
                 self._vocabulary,
-            )[None]
+            )
+            return torch.stack([loss])
 
 
 def stage_network(model: ModelConfig, layers: range, *, is_first: bool, is_last: bool) -> TeleFLM:

@@ -71,7 +71,8 @@ class _ShardedHead(ParallelStyle):
     """The head's rows over the ranks; the loss reads the weight itself, so nothing else."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        weight = distribute_tensor(module.weight, device_mesh, [Shard(0)], src_data_rank=None)
+        whole = module.get_parameter("weight")
+        weight = distribute_tensor(whole, device_mesh, [Shard(0)], src_data_rank=None)
         module.register_parameter("weight", nn.Parameter(weight))
         return module
 
@@ -113,8 +114,8 @@ class ShardedVocabulary(Vocabulary):
 
     def combine(self, normaliser: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         pair = torch.cat([normaliser, score], dim=1)
-        pairs = pair.new_empty(self._ranks, *pair.shape)
-        dist.all_gather_into_tensor(pairs, pair, group=self._group)
+        pairs = pair.new_empty(self._ranks, len(pair), 2)
+        dist.all_gather(list(pairs.unbind()), pair, group=self._group)
         normalisers, scores = pairs.unbind(dim=2)
         return normalisers.logsumexp(dim=0)[:, None], scores.sum(dim=0)[:, None]
 

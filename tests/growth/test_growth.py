@@ -11,12 +11,12 @@ from teleflm.certificate.certify import certify, relative_error
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.errors import GrowthError
-from teleflm.growth.fold import fold
-from teleflm.growth.grow import grow
+from teleflm.growth.fold import fold, growth_map
+from teleflm.growth.grow import grow, parent_regions
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.ramp import ramp_between
 from teleflm.growth.state import TrainingState
-from teleflm.model.axes import PARAMETERS, Axis, parameter_of
+from teleflm.model.axes import PARAMETERS, Axis, parameter_names, parameter_of
 from teleflm.model.init import build_model, initial_value
 from teleflm.model.region import whole
 from teleflm.training.learner import Learner
@@ -25,6 +25,7 @@ from tests.growing import (
     OPTIMIZER,
     PARENT,
     batch_of,
+    fresh_state,
     parents_and_children,
     train_on,
     trained_state,
@@ -220,3 +221,30 @@ def test_certificates_default_to_the_runs_like_hyperparameters() -> None:
     grown = grow(state, CHILD, ramp=5, seed=1)
     fast = OptimizerConfig(learning_rate=1.0, matrix_learning_rate=1.0, clip=100.0)
     assert certify(state, grown, optimizer=fast).exact  # the rate is lowered
+
+
+@given(parents_and_children(), st.integers(0, 3), st.data())
+def test_a_part_grows_as_the_whole_does(
+    shapes: tuple[ModelConfig, ModelConfig], seed: int, data: st.DataObject
+) -> None:
+    parent, child = shapes
+    state = fresh_state(parent, seed)
+    whole_state = grow(state, child, ramp=5, seed=seed + 1)
+    regions = {
+        name: tuple(_stretch(data, size) for size in parameter_of(name).shape(child))
+        for name in data.draw(st.lists(st.sampled_from(list(parameter_names(child))), max_size=4))
+    }
+    growth = growth_map(whole_state.lineage[-1])
+    needed = parent_regions(growth, regions)
+    cut = {name: state.weights[name][region] for name, region in needed.items()}
+    held = replace(state, weights=cut, exp_avg=cut, exp_avg_sq=cut, regions=needed)
+    for start in (state, held):
+        part = grow(start, child, ramp=5, seed=seed + 1, regions=regions)
+        assert part.lineage == whole_state.lineage and part.weights.keys() == regions.keys()
+        for name, region in regions.items():
+            assert torch.equal(part.weights[name].double(), whole_state.weights[name][region])
+
+
+def _stretch(data: st.DataObject, size: int) -> slice:
+    start = data.draw(st.integers(0, size))
+    return slice(start, data.draw(st.integers(start, size)))

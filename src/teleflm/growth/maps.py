@@ -7,7 +7,7 @@ from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.errors import GrowthError
-from teleflm.model.axes import Axis, Parameter, in_layer, layer_of
+from teleflm.model.axes import Axis, Parameter, in_layer, layer_of, parameter_of
 from teleflm.model.region import Region, region_shape
 
 # Growing changes sizes; these say what function the sizes belong to.
@@ -46,9 +46,23 @@ class GrowthMap:
         old[: self.parent.num_key_value_heads, :old_queries] = True
         return old.flatten()
 
-    def index(self, axis: Axis) -> Tensor:
-        """Where each of the parent's entries along `axis` stands in the child, (parent's size,)."""
-        return self.is_old(axis).nonzero().squeeze(1)
+    def index(self, axis: Axis, part: slice) -> Tensor:
+        """Where the parent's entries stand in a part of the child's `axis`."""
+        return self.is_old(axis)[part].nonzero().squeeze(1)
+
+    def parent_region(self, name: str, region: Region) -> tuple[str, Region] | None:
+        """The parent's tensor and the region of it that a region of the child's `name` holds; None
+        in a new layer."""
+        source = self.parent_name(name)
+        if source is None:
+            return None
+        parts = []
+        for axis, part in zip(parameter_of(name).axes, region, strict=True):
+            old = self.is_old(axis)
+            # The map keeps the order, so that a stretch of the child has a stretch of the parent.
+            start = int(old[: part.start].sum())
+            parts.append(slice(start, start + int(old[part].sum())))
+        return source, tuple(parts)
 
     def grows(self, axis: Axis) -> bool:
         """Whether the axis has new entries."""

@@ -5,6 +5,7 @@ tensor makes just those, and any split of the model gives the same numbers.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.network import TeleFLM
+from teleflm.model.region import Region, region_shape, whole
 
 # Tele-FLM publishes "truncated normal" without the cut; three sigma is ours.
 _CUT = 3.0
+_ROWS_AT_A_TIME = 1024
 _DRAWS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for each value of its counter
 
 
@@ -43,18 +46,31 @@ def truncated_normal(
     return (torch.special.ndtri(probability) * std).to(torch.float32)
 
 
-def initial_value(model: ModelConfig, name: str, seed: int, rows: slice = slice(None)) -> Tensor:
-    """The µP init of a parameter (or of some of its rows), float32; gains are ones."""
+def initial_value(model: ModelConfig, name: str, seed: int, region: Region | None = None) -> Tensor:
+    """The µP init of a parameter (or of a region of it), float32; gains are ones."""
     parameter = parameter_of(name)
     shape = parameter.shape(model)
+    if region is None:
+        region = whole(shape)
     if parameter.is_gain:
-        return torch.ones(shape)[rows]
-    return truncated_normal(seed, name, (shape[0], shape[1]), parameter.init_std(model), rows)
+        return torch.ones(region_shape(region))
+    rows, columns = region
+    value = torch.empty(region_shape(region))
+    # Whole rows are drawn, also where only some columns are held: not too many at a time.
+    for start in range(rows.start, rows.stop, _ROWS_AT_A_TIME):
+        few = slice(start, min(start + _ROWS_AT_A_TIME, rows.stop))
+        drawn = truncated_normal(seed, name, (shape[0], shape[1]), parameter.init_std(model), few)
+        value[start - rows.start :][: len(drawn)] = drawn[:, columns]
+    return value
 
 
-def initial_state(model: ModelConfig, seed: int) -> dict[str, Tensor]:
-    """A fresh state dict, float32."""
-    return {name: initial_value(model, name, seed) for name in parameter_names(model)}
+def initial_state(
+    model: ModelConfig, seed: int, regions: Mapping[str, Region] | None = None
+) -> dict[str, Tensor]:
+    """A fresh state dict, float32; of these regions, where they are given."""
+    if regions is None:
+        return {name: initial_value(model, name, seed) for name in parameter_names(model)}
+    return {name: initial_value(model, name, seed, region) for name, region in regions.items()}
 
 
 def build_model(model: ModelConfig, state: dict[str, Tensor], dtype: torch.dtype) -> TeleFLM:

@@ -12,6 +12,7 @@ from teleflm.config.run import DataConfig, GrowthConfig, OptimizerConfig, RunCon
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
 from teleflm.parallel.engine import OneProcess
+from teleflm.parallel.ranks import Ranks
 from teleflm.training.learner import Learner
 from teleflm.training.start import start_state
 from teleflm.training.step import train_step
@@ -38,7 +39,7 @@ def fresh_state(model: ModelConfig, seed: int = 0) -> TrainingState:
 
     An ordinary init predicts every token alike, and then any work would have the same loss.
     """
-    state = start_state(_run(model, seed, None), Mixture([], None, None))
+    state = start_state(_run(model, seed, None), Mixture([], None, None), Ranks())
     head = state.weights["lm_head.weight"]
     head *= _LOGIT_STD / (model.vector_init_std * model.hidden_size**0.5)
     return state
@@ -47,7 +48,7 @@ def fresh_state(model: ModelConfig, seed: int = 0) -> TrainingState:
 def state_in_ramp(parent: ModelConfig, child: ModelConfig) -> TrainingState:
     """`parent` grown to `child`, half-way through its ramp."""
     growth = GrowthConfig(to=child, place="even", ramp=_RAMP)
-    state = start_state(_run(parent, 0, growth), Mixture([], None, None))
+    state = start_state(_run(parent, 0, growth), Mixture([], None, None), Ranks())
     return replace(state, step=_RAMP // 2)
 
 

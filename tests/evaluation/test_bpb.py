@@ -8,9 +8,10 @@ import torch
 
 from teleflm.data.mixture import Mixture, open_domains
 from teleflm.data.store import TokenStore
-from teleflm.evaluation.bpb import evaluate
+from teleflm.evaluation.bpb import Evaluation, evaluate
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
+from teleflm.parallel.engine import OneProcess
 from tests.tiny import MODEL
 
 LENGTH = 16
@@ -27,6 +28,20 @@ def network(store: TokenStore) -> TeleFLM:
     return build_model(model, initial_state(model, 0), torch.float32)
 
 
+def evaluated(
+    network: TeleFLM, mixture: Mixture, tokens: int, dtype: str = "fp32"
+) -> Evaluation | None:
+    engine = OneProcess(network.config, torch.float32, torch.device("cpu"), dtype=dtype)
+    engine.networks[0].load_state_dict(network.state_dict())
+    return evaluate(
+        engine.loss_sum,
+        mixture,
+        vocab_size=network.config.vocab_size,
+        sequence_length=LENGTH,
+        tokens=tokens,
+    )
+
+
 def by_hand(network: TeleFLM, tokens: np.ndarray) -> list[float]:
     """Nats of every token but the first, windows of LENGTH inputs that follow on one another."""
     nats = []
@@ -41,7 +56,7 @@ def by_hand(network: TeleFLM, tokens: np.ndarray) -> list[float]:
 def test_every_held_out_byte_is_counted_once(
     network: TeleFLM, mixture: Mixture, store: TokenStore
 ) -> None:
-    found = evaluate(network, mixture, sequence_length=LENGTH, tokens=10**9, dtype="fp32")
+    found = evaluated(network, mixture, 10**9)
     assert found is not None
     total, count, size = 0.0, 0, 0
     for domain in mixture.domains:
@@ -67,9 +82,7 @@ def test_every_held_out_byte_is_counted_once(
 
 
 def test_a_part_is_the_beginning(network: TeleFLM, mixture: Mixture) -> None:
-    some, more = (
-        evaluate(network, mixture, sequence_length=LENGTH, tokens=n, dtype="fp32") for n in (48, 64)
-    )
+    some, more = (evaluated(network, mixture, n) for n in (48, 64))
     assert some is not None and more is not None
     assert (some.tokens, more.tokens) == (3 * 48, 3 * 64)
     parts = [np.asarray(d.held_out.tokens[:49]) for d in mixture.domains if d.held_out]
@@ -78,10 +91,7 @@ def test_a_part_is_the_beginning(network: TeleFLM, mixture: Mixture) -> None:
 
 
 def test_bf16_is_close_and_nothing_is_left_behind(network: TeleFLM, mixture: Mixture) -> None:
-    exact, rough = (
-        evaluate(network, mixture, sequence_length=LENGTH, tokens=64, dtype=dtype)
-        for dtype in ("fp32", "bf16")
-    )
+    exact, rough = (evaluated(network, mixture, 64, dtype) for dtype in ("fp32", "bf16"))
     assert exact is not None and rough is not None
     assert 0 < abs(rough.loss / exact.loss - 1) < 1e-3
     assert all(p.grad is None for p in network.parameters())
@@ -90,6 +100,6 @@ def test_bf16_is_close_and_nothing_is_left_behind(network: TeleFLM, mixture: Mix
 
 def test_no_more_is_read_than_asked_but_for_one_window(network: TeleFLM, mixture: Mixture) -> None:
     for asked, read in ((1, LENGTH), (LENGTH, LENGTH), (5 * LENGTH + 3, 5 * LENGTH)):
-        found = evaluate(network, mixture, sequence_length=LENGTH, tokens=asked, dtype="fp32")
+        found = evaluated(network, mixture, asked)
         assert found is not None
         assert found.tokens == 3 * read

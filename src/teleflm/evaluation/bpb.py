@@ -1,15 +1,15 @@
 """Bits per byte: the loss of held-out text in a unit that does not depend on the tokenizer."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from teleflm.data.loader import held_out_windows
 from teleflm.data.mixture import Mixture
 from teleflm.errors import DataError
-from teleflm.model.loss import autocast, loss_sum
-from teleflm.model.network import TeleFLM
 
 # Rows at a time, so that an evaluation needs no more memory than a small training step.
 _TOKENS_AT_A_TIME = 4096
@@ -33,18 +33,22 @@ class Evaluation:
     bytes: int
 
 
-@torch.no_grad()
 def evaluate(
-    network: TeleFLM, mixture: Mixture, *, sequence_length: int, tokens: int, dtype: str
+    loss_sum: Callable[[Tensor], float],
+    mixture: Mixture,
+    *,
+    vocab_size: int,
+    sequence_length: int,
+    tokens: int,
 ) -> Evaluation | None:
     """Evaluate on the held-out part of each domain, from its beginning.
 
     Args:
-        network: the model, as it stands.
+        loss_sum: Σ nats over the predictions of token rows (B, S + 1), -1 pads (an engine's).
         mixture: the run's data.
+        vocab_size: the model's.
         sequence_length: S, of the windows.
         tokens: the most to predict of each domain, in whole windows, of which one is the least.
-        dtype: `bf16` for autocast, else the network's own.
 
     Returns:
         None where no domain has a held-out part.
@@ -53,10 +57,7 @@ def evaluate(
         DataError: a held-out token outside the vocabulary.
     """
     lengths = mixture.tokenizer.byte_lengths() if mixture.tokenizer else None
-    vocabulary = network.config.vocab_size
-    if lengths is not None:
-        vocabulary = min(vocabulary, lengths.size)
-    device = network.lm_head.weight.device
+    vocabulary = vocab_size if lengths is None else min(vocab_size, lengths.size)
     nats: dict[str, float] = {}
     counts: dict[str, int] = {}
     sizes: dict[str, int] = {}
@@ -74,9 +75,7 @@ def evaluate(
                     f"{domain.held_out.path}: token {window.max()} is outside the vocabulary of "
                     f"{vocabulary}; use the tokenizer this file was made with"
                 )
-            batch = torch.from_numpy(window).to(device)
-            with autocast(network, dtype):
-                total += loss_sum(network, batch).item()
+            total += loss_sum(torch.from_numpy(window))
             real = window[:, 1:][window[:, 1:] >= 0]
             count += real.size
             size += int(lengths[real].sum()) if lengths is not None else 0

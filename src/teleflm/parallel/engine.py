@@ -1,5 +1,6 @@
 """What computes a loss and its gradients: one process, or a mesh of ranks."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.model.axes import Axis
 from teleflm.model.loss import autocast, loss_sum
 from teleflm.model.network import TeleFLM
-from teleflm.model.region import whole
+from teleflm.model.region import Region, whole
 from teleflm.parallel.shard import Shard
 
 
@@ -20,12 +21,14 @@ class Engine(Protocol):
         networks: this rank's, one a pipeline stage; together with those of the other ranks the
             whole model.
         shards: this rank's parameters.
+        regions: where they stand in the model's tensors; None where they are all of them.
         device: where it computes.
         data_rank, data_ranks: which share of the batch this rank reads.
     """
 
     networks: list[TeleFLM]
     shards: list[Shard]
+    regions: Mapping[str, Region] | None
     device: torch.device
     data_rank: int
     data_ranks: int
@@ -65,6 +68,7 @@ class OneProcess:
     """
 
     data_rank, data_ranks = 0, 1
+    regions: Mapping[str, Region] | None = None
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class OneProcess:
     def loss_sum(self, rows: Tensor) -> float:
         (network,) = self.networks
         with autocast(network, self._dtype):
-            return loss_sum(network, rows).item()
+            return loss_sum(network, rows.to(self.device)).item()
 
     def gradient_norm(self) -> Tensor:
         return nn.utils.get_total_norm([shard.gradient for shard in self.shards])

@@ -1,114 +1,74 @@
-"""The model on a mesh of ranks: tensor, pipeline and data parallel at once."""
+"""Processes that decide together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 
-from teleflm.config.model import ModelConfig
-from teleflm.model.axes import Axis, parameter_of
-from teleflm.model.loss import IGNORED
-from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
-from teleflm.parallel.mesh import Mesh
-from teleflm.parallel.pipeline import Pipeline
-from teleflm.parallel.recipe import Recipe, build_stages
-from teleflm.parallel.shard import Shard
-from teleflm.parallel.stage import Stage
-from teleflm.parallel.tensor import spread_mask
+T = TypeVar("T")
 
 
-class ManyRanks:
-    """This rank's part of the model, see `Engine`.
+class Ranks:
+    """The ranks of a process group; a single one where `torch.distributed` is not initialised.
 
     Args:
-        model: its shape; the weights are yet to be filled in.
-        mesh: the ranks.
-        recipe: how the network is laid out on them.
+        group: a group that carries CPU tensors (gloo), the world's where None.
     """
 
-    def __init__(self, model: ModelConfig, mesh: Mesh, recipe: Recipe) -> None:
-        layout, place = mesh.layout, mesh.place
-        self.device = mesh.device
-        self.data_rank = place.dp_replicate * layout.dp_shard + place.dp_shard
-        self.data_ranks = layout.dp
-        self._mesh = mesh
-        self._share = recipe.training.global_batch // layout.dp
-        self._micro_batch = micro_batch_of(recipe.training, layout)
-        self._stages = build_stages(model, mesh, recipe)
-        self.networks = [stage.network for stage in self._stages]
-        self.shards = _shards(model, mesh, self._stages)
-        self._pipeline = None
-        if layout.pp > 1:
-            micro_batches = self._share // self._micro_batch
-            self._pipeline = Pipeline(self._stages, mesh, recipe.parallel.schedule, micro_batches)
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self.group = group
+        self.many = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank(group) if self.many else 0
+        self.count = dist.get_world_size(group) if self.many else 1
 
-    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
-        if self._pipeline is not None:
-            total = self._pipeline.accumulate(batch, predictions)
-        else:
-            total = self._accumulate(batch, predictions)
-        for shard in self.shards:
-            shard.take_gradient()
-        return self._sum_of_losses(total)
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that speaks for all."""
+        return self.rank == 0
 
-    def _accumulate(self, batch: Tensor, predictions: int) -> Tensor:
-        (stage,) = self._stages
-        assert isinstance(stage, FSDPModule)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        parts = batch.split(self._micro_batch)
-        for index, rows in enumerate(parts):
-            # Gradients stay whole until the last micro-batch, and travel once.
-            stage.set_requires_gradient_sync(index == len(parts) - 1)
-            loss = stage(rows[:, :-1], rows[:, 1:]).sum() / predictions
-            loss.backward()
-            total += loss.detach()
-        return total
+    def agreed(self, action: Callable[[], T]) -> T:
+        """Do `action` on every rank; each gets its own result.
 
-    @torch.no_grad()
-    def loss_sum(self, rows: Tensor) -> float:
-        # In whole batches, whose shape a pipeline knows.
-        missing = -len(rows) % (self._share * self.data_ranks)
-        padded = torch.cat([rows, rows.new_full((missing, rows.shape[1]), IGNORED)])
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in padded.split(self._share)[self.data_rank :: self.data_ranks]:
-            if self._pipeline is not None:
-                total += self._pipeline.loss_sum(part)
-                continue
-            for few in part.split(self._micro_batch):
-                total += self._stages[0](few[:, :-1].clamp(min=0), few[:, 1:]).sum()
-        return self._sum_of_losses(total).item()
+        Raises:
+            Exception: what the lowest rank that failed raised, the same on all.
+        """
+        result, failure = _attempt(action)
+        failures: list[Exception | None] = [failure]
+        if self.many:
+            failures = [None] * self.count
+            dist.all_gather_object(failures, failure, group=self.group)
+        for rank, found in enumerate(failures):
+            if found is not None:
+                # One's own keeps its traceback.
+                raise failure if failure is not None and rank == self.rank else found
+        return result
 
-    def _sum_of_losses(self, total: Tensor) -> Tensor:
-        """Over all ranks; the tensor-parallel ones of the last stage have the same loss."""
-        if self._mesh.place.tp > 0:
-            total = torch.zeros_like(total)
-        dist.all_reduce(total)
-        return total
+    def largest(self, value: int) -> int:
+        """The largest of the ranks' values, on each of them."""
+        if not self.many:
+            return value
+        found = torch.tensor(value)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
+        return int(found)
 
-    def gradient_norm(self) -> Tensor:
-        counted = [shard.gradient for shard in self.shards if shard.is_counted]
-        square = torch.zeros((), dtype=torch.float64, device=self.device)
-        if counted:
-            square += torch.stack(torch._foreach_norm(counted)).double().square().sum()
-        dist.all_reduce(square)
-        return square.sqrt()
+    def from_first(self, action: Callable[[], T]) -> T:
+        """Do `action` on the first rank; all get its result.
 
-    def spread(self, values: Tensor, axis: Axis) -> Tensor:
-        return spread_mask(values, axis, self._mesh.tp) if self._mesh.layout.tp > 1 else values
+        Raises:
+            Exception: what it raised there, the same on all.
+        """
+        done: list[Any] = list(_attempt(action)) if self.first else [None, None]
+        if self.many:
+            dist.broadcast_object_list(done, group=self.group, group_src=0)
+        result, failure = done
+        if failure is not None:
+            raise failure
+        return result
 
 
-def _shards(model: ModelConfig, mesh: Mesh, stages: Sequence[Stage]) -> list[Shard]:
-    held = regions(mesh.layout, model, mesh.rank)
-    place = mesh.place
-    shards = []
-    for stage in stages:
-        for name, parameter in stage.network.named_parameters():
-            assert isinstance(parameter, DTensor), "fully_shard makes every parameter one"
-            is_split = sharded_dim(parameter_of(name)) is not None
-            is_counted = place.dp_replicate == 0 and (is_split or place.tp == 0)
-            local = nn.Parameter(parameter.to_local().detach())
-            shards.append(Shard(name, parameter, local, held[name], is_counted))
-    return shards
+def _attempt(action: Callable[[], T]) -> tuple[Any, Exception | None]:
+    try:
+        return action(), None
+    except Exception as error:
+        return None, error

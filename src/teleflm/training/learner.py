@@ -40,7 +40,7 @@ class Learner:
         self.adam_steps = state.adam_steps
         if engine is None:
             engine = OneProcess(state.model, dtype, torch.device("cpu"), dtype="fp32")
-        self.engine = engine
+        self.engine: Engine = engine
         self.optimizer = build_optimizer(
             [(shard.name, shard.local) for shard in engine.shards], config
         )

@@ -1,19 +1,18 @@
 """The one training loop."""
 
 import math
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
-from teleflm.checkpoint.save import TOKENIZER
-from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig, with_vocabulary
-from teleflm.data.mixture import Mixture, open_domains
+from teleflm.data.mixture import open_domains
 from teleflm.errors import MachineError, StoppedError
-from teleflm.parallel.engine import OneProcess
+from teleflm.parallel.ranks import Ranks
+from teleflm.parallel.world import world
 from teleflm.training.allocator import keep_freed_memory
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
@@ -21,18 +20,12 @@ from teleflm.training.hooks.evaluation import Evaluate
 from teleflm.training.hooks.metrics import Metrics, TensorBoard
 from teleflm.training.hooks.progress import ShowProgress
 from teleflm.training.hooks.report import WriteReport
-from teleflm.training.learner import Learner
 from teleflm.training.lock import locked
 from teleflm.training.peak import bf16_peak
+from teleflm.training.prepare import prepare
 from teleflm.training.run import Run, StepRecord
 from teleflm.training.schedule import rate_factor
 from teleflm.training.signals import StopRequest, stop_request
-from teleflm.training.start import (
-    check_same_run,
-    check_same_tokenizer,
-    newest_whole_checkpoint,
-    start_state,
-)
 from teleflm.training.step import train_step
 
 
@@ -66,42 +59,19 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
     keep_freed_memory()
     mixture = open_domains(config.data.path, config.data.tokenizer)
     config = with_vocabulary(config, mixture.vocab_size)
-    with locked(Path(config.run_dir)), stop_request() as stop:
-        run = _prepare(config, mixture)
-        _loop(run, list(hooks) if hooks is not None else default_hooks(), stop)
+    with world() as (ranks, device), _locked(config, ranks), stop_request() as stop:
+        run = prepare(config, mixture, ranks, device)
+        hooks = default_hooks() if hooks is None else hooks
+        _loop(run, [hook for hook in hooks if ranks.first or hook.on_every_rank], stop)
     return run.directory
 
 
-def _prepare(config: RunConfig, mixture: Mixture) -> Run:
-    directory = Path(config.run_dir)
-    found = newest_whole_checkpoint(directory)
-    if found is not None:
-        manifest, state = found
-        check_same_run(config, manifest.config, directory)
-        check_same_tokenizer(directory / TOKENIZER, mixture)
-    else:
-        state = start_state(config, mixture)
-    tokenizer = None
-    if mixture.tokenizer is not None:
-        tokenizer = directory / TOKENIZER
-        mixture.tokenizer.save(tokenizer)
-    write_yaml(directory / "config.yaml", config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float64 if config.training.dtype == "fp64" else torch.float32
-    engine = OneProcess(
-        state.model,
-        dtype,
-        device,
-        dtype=config.training.dtype,
-        micro_batch=config.training.micro_batch,
-        compiled=config.training.compile,
-    )
-    learner = Learner(state, config.optimizer, engine=engine)
-    run = Run(config, state, learner, mixture, tokenizer)
-    if found is not None:
-        over = "trained already, to" if run.step >= run.last_step else "going on from"
-        print(f"{directory}: {over} step {run.step}", file=sys.stderr)
-    return run
+@contextmanager
+def _locked(config: RunConfig, ranks: Ranks) -> Iterator[None]:
+    """The run folder's lock, which the first rank holds for all."""
+    with ExitStack() as held:
+        ranks.from_first(lambda: held.enter_context(locked(Path(config.run_dir))))
+        yield
 
 
 def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
@@ -110,7 +80,7 @@ def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
     try:
         for hook in hooks:
             hook.on_start(run)
-        while run.step < run.last_step and stop.signal_number is None:
+        while run.step < run.last_step and not _stops(run, stop):
             record = _step(run, device, peak)
             for hook in hooks:
                 hook.on_step(run, record)
@@ -126,12 +96,20 @@ def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
         )
 
 
+def _stops(run: Run, stop: StopRequest) -> bool:
+    """Whether any rank was asked to stop: all of them then do, after the same step."""
+    stop.signal_number = run.ranks.largest(stop.signal_number or 0) or None
+    return stop.signal_number is not None
+
+
 def _step(run: Run, device: torch.device, peak: float | None) -> StepRecord:
     """Take one step; `run.step` moves on."""
     training, config = run.config.training, run.config
     factor = rate_factor(config.schedule, run.own_steps, training.steps)
     started = time.perf_counter()
-    batch = torch.from_numpy(run.loader.batch(run.step)).to(device)
+    engine = run.learner.engine
+    rows = run.loader.batch(run.step, engine.data_rank, engine.data_ranks)
+    batch = torch.from_numpy(rows).to(device)
     ramp = run.learner.ramp(run.step)
     result = train_step(
         run.learner,

@@ -8,6 +8,7 @@ from teleflm.data.loader import Loader
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
 from teleflm.model.flops import flops_per_token
+from teleflm.parallel.ranks import Ranks
 from teleflm.training.learner import Learner
 
 
@@ -40,11 +41,13 @@ class Run:
         learner: Learner,
         mixture: Mixture,
         tokenizer: Path | None,
+        ranks: Ranks,
     ) -> None:
         self.config = config
         self.learner = learner
         self.mixture = mixture
         self.tokenizer = tokenizer
+        self.ranks = ranks
         self.directory = Path(config.run_dir)
         self.lineage = state.lineage
         self.start = state.lineage[-1]
@@ -96,4 +99,5 @@ class Run:
             sequences=self.start.sequences + self.own_steps * self.config.training.global_batch,
             flops=self.flops,
             lineage=self.lineage,
+            regions=self.learner.engine.regions,
         )

@@ -1,6 +1,7 @@
 """Where a run starts: its resolved configuration, and the state before its first step."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,18 @@ import torch
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
 from teleflm.checkpoint.save import TOKENIZER
-from teleflm.config.run import RunConfig, resolve_run
+from teleflm.config.run import GrowthConfig, RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.event import Event
-from teleflm.growth.grow import grow
+from teleflm.growth.grow import grow, parent_regions
+from teleflm.growth.maps import GrowthMap, check_growth
+from teleflm.growth.place import place_layers
 from teleflm.growth.state import TrainingState
 from teleflm.model.init import initial_state
+from teleflm.model.region import Region
+from teleflm.parallel.ranks import Ranks
 from teleflm.training.growing import measured_distances, sample_tokens
 
 # A resumed run must be the same run; these say only how long, how often, and on what memory.
@@ -26,6 +31,7 @@ _MAY_CHANGE = {
     "training": {"steps", "micro_batch", "compile"},
     "checkpoint": None,
     "evaluation": None,
+    "parallel": None,
 }
 
 
@@ -108,47 +114,87 @@ def check_same_tokenizer(folder: Path, mixture: Mixture) -> None:
         )
 
 
-def start_state(config: RunConfig, mixture: Mixture) -> TrainingState:
+def start_state(
+    config: RunConfig,
+    mixture: Mixture,
+    ranks: Ranks,
+    regions: Mapping[str, Region] | None = None,
+) -> TrainingState:
     """The state before the first step: fresh weights or a checkpoint's, grown where asked.
+
+    Args:
+        config: the run.
+        mixture: its data, for measuring layers.
+        ranks: all of the run's; each calls this.
+        regions: what this one is to hold of the run's final model; all of it where None.
 
     Raises:
         CheckpointError: `start_from` is missing or damaged.
         ConfigError: it is of another model or tokenizer than the run.
         GrowthError: a growth that cannot be done.
     """
-    parent = None
-    if config.start_from is None:
-        state = _fresh_state(config)
-    else:
+    folder = None
+    if config.start_from is not None:
         folder = find_checkpoint(Path(config.start_from))
-        state, parent = load_checkpoint(folder)[1], manifest_digest(folder)
-        if state.model != config.model:
+        if read_manifest(folder).model != config.model:
             raise ConfigError(
                 f"start_from {folder}: its model is not the run's; resolve the run with the "
                 "checkpoint's model, or grow to another one with growth.to"
             )
         check_same_tokenizer(folder / TOKENIZER, mixture)
-        if config.growth is None and state.lineage[-1].step != state.step:
-            state = state.with_event(_continued(state, config.seed, parent))
-    if config.growth is None:
-        return state
-    distances = None
-    if config.growth.place == "distance":
-        longest = config.data.sequence_length
-        distances = measured_distances(state, sample_tokens(mixture, state.model, longest))
+    if config.growth is not None:
+        return _grown_state(config, config.growth, mixture, folder, ranks, regions)
+    state = _ungrown_state(config, folder, regions)
+    if folder is not None and state.lineage[-1].step != state.step:
+        state = state.with_event(_continued(state, config.seed, manifest_digest(folder)))
+    return state
+
+
+def _grown_state(
+    config: RunConfig,
+    growth: GrowthConfig,
+    mixture: Mixture,
+    folder: Path | None,
+    ranks: Ranks,
+    regions: Mapping[str, Region] | None,
+) -> TrainingState:
+    distances, state = None, None
+    if growth.place == "distance":
+        # One rank sees the whole parent, and tells the others what it measured.
+        state = _ungrown_state(config, folder, None if ranks.first else {})
+        tokens = sample_tokens(mixture, config.model, config.data.sequence_length)
+        distances = ranks.from_first(lambda whole=state: measured_distances(whole, tokens))
+    if state is None or regions is not None:
+        needed = None
+        if regions is not None:
+            check_growth(config.model, growth.to)
+            layers = place_layers(
+                config.model.num_hidden_layers,
+                growth.to.num_hidden_layers,
+                growth.place,
+                distances,
+            )
+            needed = parent_regions(GrowthMap(config.model, growth.to, layers), regions)
+        state = _ungrown_state(config, folder, needed)
     return grow(
         state,
-        config.growth.to,
-        ramp=config.growth.ramp,
+        growth.to,
+        ramp=growth.ramp,
         seed=config.seed,
-        place=config.growth.place,
+        place=growth.place,
         distances=distances,
-        parent=parent,
+        parent=manifest_digest(folder) if folder is not None else None,
+        regions=regions,
     )
 
 
-def _fresh_state(config: RunConfig) -> TrainingState:
-    weights = initial_state(config.model, config.seed)
+def _ungrown_state(
+    config: RunConfig, folder: Path | None, regions: Mapping[str, Region] | None
+) -> TrainingState:
+    """Of `config.model`: a checkpoint's, or a fresh one."""
+    if folder is not None:
+        return load_checkpoint(folder, regions)[1]
+    weights = initial_state(config.model, config.seed, regions)
     return TrainingState(
         model=config.model,
         weights=weights,
@@ -160,6 +206,7 @@ def _fresh_state(config: RunConfig) -> TrainingState:
         sequences=0,
         flops=0,
         lineage=(Event(operator="init", to=config.model, seed=config.seed),),
+        regions=regions,
     )
 
 

@@ -4,7 +4,12 @@ from teleflm.training.run import Run, StepRecord
 
 
 class Hook:
-    """One concern beside the step. The loop calls these in the order of its list of hooks."""
+    """One concern beside the step. The loop calls these in the order of its list of hooks.
+
+    The first rank has them all, the others those with `on_every_rank`, whose work all share.
+    """
+
+    on_every_rank = False
 
     def on_start(self, run: Run) -> None:
         """Before the first step of this process, fresh or resumed."""

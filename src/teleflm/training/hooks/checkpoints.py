@@ -12,6 +12,8 @@ class SaveCheckpoints(Hook):
     """One at the run's first step, every `checkpoint.every` steps, and at the end; the newest
     `checkpoint.keep` stay."""
 
+    on_every_rank = True
+
     def on_start(self, run: Run) -> None:
         # The one that the run goes on from is whole; a later one was passed over as damaged, and
         # is replaced when its step comes.

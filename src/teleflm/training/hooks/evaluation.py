@@ -16,19 +16,25 @@ from teleflm.training.run import Run, StepRecord
 class Evaluate(Hook):
     """evaluation.jsonl: held-out loss and bits per byte at the run's first step, every
     `evaluation.every` and at the last; at the same times samples.jsonl, prompts continued
-    greedily."""
+    greedily, where one process has the whole network."""
+
+    on_every_rank = True
 
     def __init__(self) -> None:
         self._open = ExitStack()
 
     def on_start(self, run: Run) -> None:
+        done = run.ranks.from_first(lambda: self._open_files(run))
+        if self._is_due(run) and not done:
+            self._evaluate(run)
+
+    def _open_files(self, run: Run) -> bool:
+        """Open them; whether an earlier process evaluated at this step."""
         self._evaluations, self._samples = (
             self._open.enter_context(closing(JsonLines(run.directory / name, run.step)))
             for name in ("evaluation.jsonl", "samples.jsonl")
         )
-        done = self._evaluations.steps | self._samples.steps
-        if self._is_due(run) and run.step not in done:
-            self._evaluate(run)
+        return run.step in self._evaluations.steps | self._samples.steps
 
     def on_step(self, run: Run, record: StepRecord) -> None:
         if self._is_due(run):
@@ -41,15 +47,16 @@ class Evaluate(Hook):
     def _evaluate(self, run: Run) -> None:
         config = run.config
         result = evaluate(
-            run.learner.network,
+            run.learner.engine.loss_sum,
             run.mixture,
+            vocab_size=run.learner.model.vocab_size,
             sequence_length=config.data.sequence_length,
             tokens=config.evaluation.tokens,
-            dtype=config.training.dtype,
         )
-        if result is not None:
+        if result is not None and run.ranks.first:
             self._evaluations.append({"step": run.step, **asdict(result)})
-        self._sample(run)
+        if not run.ranks.many:
+            self._sample(run)
 
     def _sample(self, run: Run) -> None:
         tokenizer, config = run.mixture.tokenizer, run.config

@@ -1,0 +1,117 @@
+"""The model on a mesh of ranks: tensor, pipeline and data parallel at once."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from teleflm.config.model import ModelConfig
+from teleflm.model.axes import Axis, parameter_of
+from teleflm.model.loss import IGNORED
+from teleflm.model.region import Region
+from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
+from teleflm.parallel.mesh import Mesh
+from teleflm.parallel.pipeline import Pipeline
+from teleflm.parallel.recipe import Recipe, build_stages
+from teleflm.parallel.shard import Shard
+from teleflm.parallel.stage import Stage
+from teleflm.parallel.tensor import spread_mask
+
+
+class ManyRanks:
+    """This rank's part of the model, see `Engine`.
+
+    Args:
+        model: its shape; the weights are yet to be filled in.
+        mesh: the ranks.
+        recipe: how the network is laid out on them.
+    """
+
+    def __init__(self, model: ModelConfig, mesh: Mesh, recipe: Recipe) -> None:
+        layout, place = mesh.layout, mesh.place
+        self.device = mesh.device
+        self.data_rank = place.dp_replicate * layout.dp_shard + place.dp_shard
+        self.data_ranks = layout.dp
+        self._mesh = mesh
+        self._share = recipe.training.global_batch // layout.dp
+        self._micro_batch = micro_batch_of(recipe.training, layout)
+        self._stages = build_stages(model, mesh, recipe)
+        self.networks = [stage.network for stage in self._stages]
+        held = regions(layout, model, mesh.rank)
+        self.regions: Mapping[str, Region] | None = held
+        self.shards = _shards(held, mesh, self._stages)
+        self._pipeline = None
+        if layout.pp > 1:
+            micro_batches = self._share // self._micro_batch
+            self._pipeline = Pipeline(self._stages, mesh, recipe.parallel.schedule, micro_batches)
+
+    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+        if self._pipeline is not None:
+            total = self._pipeline.accumulate(batch, predictions)
+        else:
+            total = self._accumulate(batch, predictions)
+        for shard in self.shards:
+            shard.take_gradient()
+        return self._sum_of_losses(total)
+
+    def _accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+        (stage,) = self._stages
+        assert isinstance(stage, FSDPModule)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        parts = batch.split(self._micro_batch)
+        for index, rows in enumerate(parts):
+            # Gradients stay whole until the last micro-batch, and travel once.
+            stage.set_requires_gradient_sync(index == len(parts) - 1)
+            loss = stage(rows[:, :-1], rows[:, 1:]).sum() / predictions
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    @torch.no_grad()
+    def loss_sum(self, rows: Tensor) -> float:
+        rows = rows.to(self.device)
+        # In whole batches, whose shape a pipeline knows.
+        missing = -len(rows) % (self._share * self.data_ranks)
+        padded = torch.cat([rows, rows.new_full((missing, rows.shape[1]), IGNORED)])
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in padded.split(self._share)[self.data_rank :: self.data_ranks]:
+            if self._pipeline is not None:
+                total += self._pipeline.loss_sum(part)
+                continue
+            for few in part.split(self._micro_batch):
+                total += self._stages[0](few[:, :-1].clamp(min=0), few[:, 1:]).sum()
+        return self._sum_of_losses(total).item()
+
+    def _sum_of_losses(self, total: Tensor) -> Tensor:
+        """Over all ranks; the tensor-parallel ones of the last stage have the same loss."""
+        if self._mesh.place.tp > 0:
+            total = torch.zeros_like(total)
+        dist.all_reduce(total)
+        return total
+
+    def gradient_norm(self) -> Tensor:
+        counted = [shard.gradient for shard in self.shards if shard.is_counted]
+        square = torch.zeros((), dtype=torch.float64, device=self.device)
+        if counted:
+            square += torch.stack(torch._foreach_norm(counted)).double().square().sum()
+        dist.all_reduce(square)
+        return square.sqrt()
+
+    def spread(self, values: Tensor, axis: Axis) -> Tensor:
+        return spread_mask(values, axis, self._mesh.tp) if self._mesh.layout.tp > 1 else values
+
+
+def _shards(held: Mapping[str, Region], mesh: Mesh, stages: Sequence[Stage]) -> list[Shard]:
+    place = mesh.place
+    shards = []
+    for stage in stages:
+        for name, parameter in stage.network.named_parameters():
+            assert isinstance(parameter, DTensor), "fully_shard makes every parameter one"
+            is_split = sharded_dim(parameter_of(name)) is not None
+            is_counted = place.dp_replicate == 0 and (is_split or place.tp == 0)
+            local = nn.Parameter(parameter.to_local().detach())
+            shards.append(Shard(name, parameter, local, held[name], is_counted))
+    return shards

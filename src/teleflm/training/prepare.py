@@ -1,0 +1,77 @@
+"""A run made ready for its next step: found or started, and laid out on its ranks."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from teleflm.checkpoint.save import TOKENIZER
+from teleflm.config.base import write_yaml
+from teleflm.config.run import RunConfig
+from teleflm.data.mixture import Mixture
+from teleflm.parallel.choose import layout_for
+from teleflm.parallel.engine import Engine, OneProcess
+from teleflm.parallel.layout import regions
+from teleflm.parallel.many import ManyRanks
+from teleflm.parallel.mesh import Mesh, build_mesh
+from teleflm.parallel.ranks import Ranks
+from teleflm.parallel.recipe import Recipe
+from teleflm.training.learner import Learner
+from teleflm.training.run import Run
+from teleflm.training.start import (
+    check_same_run,
+    check_same_tokenizer,
+    newest_whole_checkpoint,
+    start_state,
+)
+
+
+def prepare(config: RunConfig, mixture: Mixture, ranks: Ranks, device: torch.device) -> Run:
+    """The run at its newest whole checkpoint, or before its first step; every rank calls this.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, GrowthError: the input is at fault.
+    """
+    directory = Path(config.run_dir)
+    layout = layout_for(config, ranks.count)
+    mesh = build_mesh(layout, ranks.rank, device) if ranks.many else None
+    held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
+    found = newest_whole_checkpoint(directory, held)
+    if found is not None:
+        manifest, state = found
+        check_same_run(config, manifest.config, directory)
+        check_same_tokenizer(directory / TOKENIZER, mixture)
+    else:
+        state = start_state(config, mixture, ranks, held)
+    tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
+    ranks.from_first(lambda: _write_down(config, mixture))
+    dtype = torch.float64 if config.training.dtype == "fp64" else torch.float32
+    learner = Learner(state, config.optimizer, engine=_engine(config, mesh, device, dtype))
+    run = Run(config, state, learner, mixture, tokenizer, ranks)
+    if ranks.first and found is not None:
+        over = "trained already, to" if run.step >= run.last_step else "going on from"
+        print(f"{directory}: {over} step {run.step}", file=sys.stderr)
+    return run
+
+
+def _write_down(config: RunConfig, mixture: Mixture) -> None:
+    directory = Path(config.run_dir)
+    if mixture.tokenizer is not None:
+        mixture.tokenizer.save(directory / TOKENIZER)
+    write_yaml(directory / "config.yaml", config)
+
+
+def _engine(
+    config: RunConfig, mesh: Mesh | None, device: torch.device, weights: torch.dtype
+) -> Engine:
+    model, training = config.final_model, config.training
+    if mesh is not None:
+        return ManyRanks(model, mesh, Recipe(config.parallel, training, weights))
+    return OneProcess(
+        model,
+        weights,
+        device,
+        dtype=training.dtype,
+        micro_batch=training.micro_batch,
+        compiled=training.compile,
+    )

@@ -1,0 +1,149 @@
+"""What a rank does in a case of the parity suite."""
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from teleflm.config.model import ModelConfig
+from teleflm.config.run import OptimizerConfig, ParallelConfig, TrainingConfig
+from teleflm.growth.grow import grow
+from teleflm.growth.state import TrainingState
+from teleflm.model.region import Region
+from teleflm.parallel.layout import Layout, regions
+from teleflm.parallel.many import ManyRanks
+from teleflm.parallel.mesh import build_mesh
+from teleflm.parallel.recipe import Recipe
+from teleflm.training.learner import Learner
+from tests.growing import batch_of, trained_state
+
+# Every axis divides by 4, and the vocabulary by nothing.
+PARENT = ModelConfig(
+    vocab_size=41,
+    hidden_size=24,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    head_dim=8,
+    max_position_embeddings=64,
+    vector_init_std=0.05,
+    input_mult=2.0,
+)
+CHILD = PARENT.model_copy(
+    update={
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "output_mult": 2.0,
+    }
+)
+OPTIMIZER = OptimizerConfig(
+    learning_rate=1e-3, matrix_learning_rate=1e-3, eps=1e-5, weight_decay=0.1
+)
+STEPS, ROWS = 3, 16
+_DTYPES = {"fp64": torch.float64, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A named case: a layout, and what else is at work.
+
+    Attributes:
+        layout: of all the ranks.
+        parallel: schedule and activation checkpointing.
+        dtype: of weights and computation.
+        splits_batch: into micro-batches also where no pipeline asks for them.
+        ramp: inside a growth, its masks half open.
+        clip: largest gradient norm; infinite for none.
+        compiled: blocks go through torch.compile.
+    """
+
+    name: str
+    layout: Layout
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    dtype: str = "fp64"
+    splits_batch: bool = False
+    ramp: bool = False
+    clip: float = 1e9
+    compiled: bool = False
+
+
+@cache
+def _start(ramp: bool) -> TrainingState:
+    """The state that a case begins with, whole."""
+    if not ramp:
+        return trained_state(CHILD, 2)
+    grown = grow(trained_state(PARENT, 2), CHILD, ramp=8, seed=1)
+    return replace(grown, step=grown.step + 3)
+
+
+@cache
+def _reference(dtype: str, ramp: bool, clip: float) -> dict[str, Any]:
+    """One process's gradients at equal weights, its losses, norms and what it ends with."""
+    start = _start(ramp)
+    learner = Learner(start, OPTIMIZER, _DTYPES[dtype])
+    found: dict[str, Any] = {"losses": [], "norms": [], "ends": []}
+    for step in range(start.step, start.step + STEPS):
+        found["losses"].append(learner.accumulate(batch_of(CHILD, step, ROWS)).item())
+        gradients = {s.name: s.gradient.clone() for s in learner.engine.shards}
+        found.setdefault("gradients", gradients)
+        found["norms"].append(learner.update(step, 1.0, clip).item())
+        learner.move(step + 1)
+    found["ends"] = learner.tensors()
+    found["evaluation"] = learner.engine.loss_sum(batch_of(CHILD, 99, 5))
+    return found
+
+
+def compare(case: Case) -> dict[str, float]:
+    """The largest relative differences from one process: of gradients, of values after three
+    steps (weights and both moments), of losses and norms, and of an evaluation."""
+    rank = dist.get_rank()
+    mesh = build_mesh(case.layout, rank, torch.device("cpu"))
+    share = ROWS // case.layout.dp
+    training = TrainingConfig(
+        steps=1,
+        global_batch=ROWS,
+        micro_batch=share // max(case.layout.stages, 2 if case.splits_batch else 1),
+        dtype=case.dtype,
+        compile=case.compiled,
+    )
+    engine = ManyRanks(CHILD, mesh, Recipe(case.parallel, training, _DTYPES[case.dtype]))
+    start = _start(case.ramp)
+    learner = Learner(_part(start, regions(case.layout, CHILD, rank)), OPTIMIZER, engine=engine)
+    expected = _reference(case.dtype, case.ramp, case.clip)
+    worst = dict.fromkeys(("gradients", "values", "losses", "evaluation"), 0.0)
+
+    def note(kind: str, found: torch.Tensor, whole: torch.Tensor, region: Region) -> None:
+        # Of the whole tensor's norm: a rank's part of it may be next to nothing.
+        error = (found - whole[region]).norm() / whole.norm()
+        worst[kind] = max(worst[kind], error.item())
+
+    for index in range(STEPS):
+        step = start.step + index
+        batch = batch_of(CHILD, step, ROWS)[engine.data_rank * share :][:share]
+        loss = learner.accumulate(batch).item()
+        for shard in engine.shards if index == 0 else ():
+            whole = expected["gradients"][shard.name]
+            note("gradients", shard.held(shard.gradient), whole, shard.region)
+        norm = learner.update(step, 1.0, case.clip).item()
+        learner.move(step + 1)
+        for found, right in ((loss, expected["losses"]), (norm, expected["norms"])):
+            worst["losses"] = max(worst["losses"], abs(found / right[index] - 1))
+    for found, right in zip(learner.tensors(), expected["ends"], strict=True):
+        for shard in engine.shards:
+            note("values", found[shard.name], right[shard.name], shard.region)
+    evaluation = engine.loss_sum(batch_of(CHILD, 99, 5))
+    worst["evaluation"] = abs(evaluation / expected["evaluation"] - 1)
+    return worst
+
+
+def _part(state: TrainingState, held: dict[str, Region]) -> TrainingState:
+    weights, first, second = (
+        {name: tensors[name][region] for name, region in held.items()}
+        for tensors in (state.weights, state.exp_avg, state.exp_avg_sq)
+    )
+    return replace(state, weights=weights, exp_avg=first, exp_avg_sq=second, regions=held)

@@ -1,6 +1,8 @@
 """The processes of a run: torchrun's ranks, or just this one."""
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,9 +29,17 @@ def world() -> Iterator[tuple[Ranks, torch.device]]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(), device
         return
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=_TIMEOUT)
     try:
         yield Ranks(), device
     finally:
         dist.destroy_process_group()
+
+
+def _leave_with(launcher: int) -> None:
+    """End this process when its launcher is gone: torchrun, killed, leaves its workers behind."""
+    while os.getppid() == launcher:
+        time.sleep(0.2)
+    os._exit(1)

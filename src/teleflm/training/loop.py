@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +10,6 @@ import torch
 from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import open_domains
 from teleflm.errors import MachineError, StoppedError
-from teleflm.parallel.ranks import Ranks
 from teleflm.parallel.world import world
 from teleflm.training.allocator import keep_freed_memory
 from teleflm.training.hooks.base import Hook
@@ -59,19 +57,11 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
     keep_freed_memory()
     mixture = open_domains(config.data.path, config.data.tokenizer)
     config = with_vocabulary(config, mixture.vocab_size)
-    with world() as (ranks, device), _locked(config, ranks), stop_request() as stop:
+    with world() as (ranks, device), locked(Path(config.run_dir), ranks), stop_request() as stop:
         run = prepare(config, mixture, ranks, device)
         hooks = default_hooks() if hooks is None else hooks
         _loop(run, [hook for hook in hooks if ranks.first or hook.on_every_rank], stop)
     return run.directory
-
-
-@contextmanager
-def _locked(config: RunConfig, ranks: Ranks) -> Iterator[None]:
-    """The run folder's lock, which the first rank holds for all."""
-    with ExitStack() as held:
-        ranks.from_first(lambda: held.enter_context(locked(Path(config.run_dir))))
-        yield
 
 
 def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:

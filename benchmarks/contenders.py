@@ -8,9 +8,17 @@ from torch import Tensor, nn
 from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import model_fields, resolve_model
-from teleflm.config.run import DataConfig, GrowthConfig, OptimizerConfig, RunConfig, TrainingConfig
+from teleflm.config.run import (
+    DataConfig,
+    GrowthConfig,
+    OptimizerConfig,
+    RunConfig,
+    SpikesConfig,
+    TrainingConfig,
+)
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
+from teleflm.training.faults import Watch
 from teleflm.training.learner import Learner
 from teleflm.training.start import start_state
 from teleflm.training.step import train_step
@@ -69,6 +77,7 @@ class Ours:
     ) -> None:
         self._learner = Learner(state, OPTIMIZER, device=batch.device)
         self._batch, self._micro_batch, self._step = batch, micro_batch, state.step
+        self._watch = Watch(SpikesConfig())
         if compile:
             for block in self._learner.network.model.layers:
                 block.compile()
@@ -83,6 +92,7 @@ class Ours:
             clip=OPTIMIZER.clip,
             micro_batch=self._micro_batch,
             dtype="bf16",
+            judge=self._watch.judge,
         )
         self._step += 1
         return result.loss

@@ -1,5 +1,6 @@
 """A tiny model and runs of it that take a second."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
+from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.files import read_jsonl
@@ -69,6 +70,15 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert trajectory(one) == trajectory(other)
     for name in ("evaluation.jsonl", "samples.jsonl"):
         assert read_jsonl(one / name) == read_jsonl(other / name)
+
+
+def cut_back(run: Path, to: Path, step: int) -> Path:
+    """A copy of `run` as a crash after the checkpoint of `step` leaves it: later metrics too."""
+    shutil.copytree(run, to)
+    for folder in checkpoints(to):
+        if int(folder.name.removeprefix("step-")) > step:
+            shutil.rmtree(folder)
+    return to
 
 
 def trajectory(run_dir: Path) -> list[dict[str, Any]]:

@@ -197,5 +197,6 @@ def _trajectory(learners: list[Learner], steps: tuple[int, int], batches: Tensor
             grads = [p.grad for p in learners[0].network.parameters() if p.grad is not None]
             clip = 0.5 * torch.nn.utils.get_total_norm(grads).item()
         for learner, step in zip(learners, steps, strict=True):
-            learner.update(step, 1.0, clip)
+            learner.clip(clip)
+            learner.update(step, 1.0)
     return worst

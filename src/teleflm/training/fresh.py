@@ -20,8 +20,9 @@ class FreshMoments:
     """The entries of a network whose first gradient may still come.
 
     New entries of a growth see it within the ramp, at its end at the latest (a ramp of one step
-    opens no mask before). The embedding's wait for their token to appear: so in tensors with a
-    vocabulary axis all columns that the lineage ever added are watched, for ever.
+    opens no mask before), or at the first update after it where that one was skipped. The
+    embedding's wait for their token to appear: so in tensors with a vocabulary axis all columns
+    that the lineage ever added are watched, for ever.
     """
 
     def __init__(self, network: TeleFLM, lineage: Lineage, step: int) -> None:
@@ -33,12 +34,15 @@ class FreshMoments:
         oldest, newest = growths[0].source, growths[-1]
         assert oldest is not None
         self._end = newest.step + newest.ramp
+        skipped = {event.step for event in lineage if event.operator == "skip"}
+        # A skip bears the step that its update would have led to.
+        waits = all(past + 1 in skipped for past in range(self._end, step))
         for name, weight in network.named_parameters():
             parameter = parameter_of(name)
             if Axis.VOCAB in parameter.axes:
                 new = torch.arange(weight.shape[1]) >= oldest.hidden_size
                 self._for_ever.append((weight, new.to(weight.device)))
-            elif step <= self._end:
+            elif waits:
                 new = growth_map(newest).is_new(name, parameter)
                 self._in_the_ramp.append((weight, new.to(weight.device)))
 
@@ -49,8 +53,6 @@ class FreshMoments:
         Call it after clipping and before the update from `step` to the next, which makes
         `adam_steps` one more.
         """
-        if self._in_the_ramp and step > self._end:
-            self._in_the_ramp.clear()
         beta2 = optimizer.param_groups[0]["betas"][1]
         weight_of_past = 1.0 - beta2**adam_steps
         for weight, new in (*self._for_ever, *self._in_the_ramp):
@@ -58,3 +60,5 @@ class FreshMoments:
             second = optimizer.state[weight]["exp_avg_sq"]
             history = weight.grad.square().mul_(weight_of_past)
             second.copy_(torch.where((second == 0) & new, history, second))
+        if self._in_the_ramp and step >= self._end:
+            self._in_the_ramp.clear()

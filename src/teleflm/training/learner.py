@@ -71,24 +71,26 @@ class Learner:
             self._masks.remove()
             self._masks = None
 
-    def update(self, step: int, factor: float, clip: float) -> Tensor:
-        """Clip the gradients at hand and take AdamW's step from `step` to the next.
+    def clip(self, largest: float) -> Tensor:
+        """Clip the gradients at hand to the global norm `largest`; the norm before, 0-dim."""
+        return nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+
+    def update(self, step: int, factor: float) -> None:
+        """Take AdamW's step from `step` to the next with the gradients at hand, clipped before.
 
         Args:
             step: the step whose masks the gradients belong to.
             factor: the schedule's share of the peak learning rate.
-            clip: largest global gradient norm.
-
-        Returns:
-            The gradient norm before clipping, 0-dim.
         """
         set_rates(self.optimizer, self.config, factor, self.ramp(step).mup_ratio)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip)
         self._fresh.seed(self.optimizer, self.adam_steps, step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.adam_steps += 1
-        return norm
+
+    def skip(self) -> None:
+        """Take no step: the gradients at hand are dropped, and all else stays as it is."""
+        self.optimizer.zero_grad()
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """Weights and both moments as they stand: views, not copies."""

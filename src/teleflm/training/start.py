@@ -13,19 +13,22 @@ from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import CheckpointError, ConfigError
-from teleflm.growth.event import Event
+from teleflm.growth.event import Event, run_start
 from teleflm.growth.grow import grow
 from teleflm.growth.state import TrainingState
 from teleflm.model.init import initial_state
 from teleflm.training.growing import measured_distances, sample_tokens
 
-# A resumed run must be the same run; these say only how long, how often, and on what memory.
+# A resumed run must be the same run; these say only how long, how often, on what memory, and what
+# to do about steps that go wrong from here on.
 _MAY_CHANGE = {
     "run_dir": None,
     "start_from": None,
     "training": {"steps", "micro_batch", "compile"},
     "checkpoint": None,
     "evaluation": None,
+    "faults": None,
+    "spikes": None,
 }
 
 
@@ -128,7 +131,7 @@ def start_state(config: RunConfig, mixture: Mixture) -> TrainingState:
                 "checkpoint's model, or grow to another one with growth.to"
             )
         check_same_tokenizer(folder / TOKENIZER, mixture)
-        if config.growth is None and state.lineage[-1].step != state.step:
+        if config.growth is None and run_start(state.lineage).step != state.step:
             state = state.with_event(_continued(state, config.seed, parent))
     if config.growth is None:
         return state

@@ -1,5 +1,6 @@
-"""One step: micro-batches forward and backward, then the update."""
+"""One step: micro-batches forward and backward, then the update, if its figures are sound."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,15 +8,17 @@ from torch import Tensor
 
 from teleflm.model.loss import autocast, loss_sum
 from teleflm.model.network import TeleFLM
+from teleflm.training.faults import Verdict
 from teleflm.training.learner import Learner
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss of the batch in nats a token, and the gradient norm before clipping."""
+    """Mean loss of the batch in nats a token, the gradient norm before clipping, the verdict."""
 
     loss: float
     grad_norm: float
+    verdict: Verdict
 
 
 def accumulate(network: TeleFLM, batch: Tensor, micro_batch: int, dtype: str) -> Tensor:
@@ -49,12 +52,20 @@ def train_step(
     clip: float,
     micro_batch: int,
     dtype: str,
+    judge: Callable[[float, float], Verdict],
 ) -> StepResult:
     """From `step` to the next on one batch (B, S + 1); see `Learner.update` for the rest.
 
-    Afterwards the learner stands at the next step, masks and multipliers included.
+    `judge` has the loss and the gradient norm before the update, and may refuse it. Afterwards the
+    learner stands at the next step, masks and multipliers included.
     """
-    loss = accumulate(learner.network, batch, micro_batch, dtype)
-    norm = learner.update(step, factor, clip)
+    total = accumulate(learner.network, batch, micro_batch, dtype)
+    # Both in one transfer, the step's only wait for the device.
+    loss, norm = torch.stack((total, learner.clip(clip).to(total))).tolist()
+    verdict = judge(loss, norm)
+    if verdict.takes_update:
+        learner.update(step, factor)
+    else:
+        learner.skip()
     learner.move(step + 1)
-    return StepResult(loss.item(), norm.item())
+    return StepResult(loss, norm, verdict)

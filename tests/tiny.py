@@ -1,13 +1,18 @@
 """A tiny model and runs of it that take a second."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
+from torch import Tensor
 
+import teleflm.training.loop as loop_module
+import teleflm.training.step as step_module
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
@@ -86,6 +91,26 @@ def trajectory(run_dir: Path) -> list[dict[str, Any]]:
     clock = ("tokens_per_second", "mfu")
     lines = read_jsonl(run_dir / "metrics.jsonl")
     return [{key: line[key] for key in line if key not in clock} for line in lines]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str = "gradient") -> None:
+    """Put a NaN into the loss or one gradient of the updates from these steps."""
+    accumulate, train_step = step_module.accumulate, step_module.train_step
+
+    def poisoned(network: Any, *args: Any) -> Tensor:
+        loss = accumulate(network, *args)
+        if what == "loss":
+            return loss * math.nan
+        network.model.norm.weight.grad[3] = math.inf
+        return loss
+
+    def step_of(*args: Any, step: int, **more: Any) -> Any:
+        with monkeypatch.context() as patch:
+            if step in steps:
+                patch.setattr(step_module, "accumulate", poisoned)
+            return train_step(*args, step=step, **more)
+
+    monkeypatch.setattr(loop_module, "train_step", step_of)
 
 
 class At(Hook):

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-import teleflm.training.loop as loop_module
-import teleflm.training.step as step_module
 from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint, open_model
 from teleflm.checkpoint.save import step_folder
@@ -29,7 +26,7 @@ from teleflm.training.loop import default_hooks, train
 from teleflm.training.run import Run, StepRecord
 from teleflm.training.start import resolve_config
 from tests.conftest import Command
-from tests.tiny import At, assert_same_run, cut_back, run_config, run_fields, trajectory
+from tests.tiny import At, assert_same_run, cut_back, poison, run_config, run_fields, trajectory
 
 EVERY_STEP: dict[str, Any] = {"checkpoint": {"every": 1, "keep": 99}}
 NOTHING = Verdict()
@@ -80,26 +77,6 @@ def test_what_is_not_finite_is_skipped_whatever_the_answer_to_spikes(bad: float)
 
 
 # --- injected faults
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str = "gradient") -> None:
-    """Put a NaN into the loss or one gradient of the updates from these steps."""
-    accumulate, train_step = step_module.accumulate, step_module.train_step
-
-    def poisoned(network: Any, *args: Any) -> Tensor:
-        loss = accumulate(network, *args)
-        if what == "loss":
-            return loss * math.nan
-        network.model.norm.weight.grad[3] = math.inf
-        return loss
-
-    def step_of(*args: Any, step: int, **more: Any) -> Any:
-        with monkeypatch.context() as patch:
-            if step in steps:
-                patch.setattr(step_module, "accumulate", poisoned)
-            return train_step(*args, step=step, **more)
-
-    monkeypatch.setattr(loop_module, "train_step", step_of)
 
 
 def other_text(monkeypatch: pytest.MonkeyPatch, batches: set[int]) -> None:

@@ -177,7 +177,8 @@ def test_a_loss_that_is_not_finite(store: TokenStore, tmp_path: Path) -> None:
     assert bad.value.exit_code == 1
     losses = [line["loss"] for line in read_jsonl(run / "metrics.jsonl")]
     assert losses[-2:] == [None, None] and all(loss < 1e30 for loss in losses[:-2])
-    _, state = load_checkpoint(find_checkpoint(run))
+    # The first update was taken: its figures were sound, what it made of the weights is not.
+    _, state = load_checkpoint(checkpoints(run)[0])
     assert all(weight.isfinite().all() for weight in state.weights.values())
 
 

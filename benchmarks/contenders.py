@@ -8,11 +8,19 @@ from torch import Tensor, nn
 from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import model_fields, resolve_model
-from teleflm.config.run import DataConfig, GrowthConfig, OptimizerConfig, RunConfig, TrainingConfig
+from teleflm.config.run import (
+    DataConfig,
+    GrowthConfig,
+    OptimizerConfig,
+    RunConfig,
+    SpikesConfig,
+    TrainingConfig,
+)
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
 from teleflm.parallel.engine import OneProcess
 from teleflm.parallel.ranks import Ranks
+from teleflm.training.faults import Watch
 from teleflm.training.learner import Learner
 from teleflm.training.start import start_state
 from teleflm.training.step import train_step
@@ -78,12 +86,18 @@ class Ours:
             compiled=compile,
         )
         self._learner = Learner(state, OPTIMIZER, engine=engine)
+        self._watch = Watch(SpikesConfig())
         self._batch, self._step = batch, state.step
 
     def __call__(self) -> float:
         """Take a step; its loss."""
         result = train_step(
-            self._learner, self._batch, step=self._step, factor=1.0, clip=OPTIMIZER.clip
+            self._learner,
+            self._batch,
+            step=self._step,
+            factor=1.0,
+            clip=OPTIMIZER.clip,
+            judge=self._watch.judge,
         )
         self._step += 1
         return result.loss

@@ -67,7 +67,8 @@ def batch_of(model: ModelConfig, seed: int, rows: int = 2, length: int = 16) -> 
 def train_on(learner: Learner, batch: torch.Tensor, step: int, clip: float = 1.0) -> float:
     """One float64 update; returns the loss before it."""
     loss = learner.accumulate(batch).item()
-    learner.update(step, 1.0, clip)
+    learner.clip(clip)
+    learner.update(step, 1.0)
     learner.move(step + 1)
     return loss
 

@@ -1,17 +1,23 @@
 """A tiny model and runs of it that take a second."""
 
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
+from torch import Tensor
 
-from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
+import teleflm.training.loop as loop_module
+from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.files import read_jsonl
 from teleflm.training.hooks.base import Hook
+from teleflm.training.learner import Learner
 from teleflm.training.run import Run, StepRecord
 
 FIELDS: dict[str, Any] = {
@@ -71,11 +77,40 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert read_jsonl(one / name) == read_jsonl(other / name)
 
 
+def cut_back(run: Path, to: Path, step: int) -> Path:
+    """A copy of `run` as a crash after the checkpoint of `step` leaves it: later metrics too."""
+    shutil.copytree(run, to)
+    for folder in checkpoints(to):
+        if int(folder.name.removeprefix("step-")) > step:
+            shutil.rmtree(folder)
+    return to
+
+
 def trajectory(run_dir: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     clock = ("tokens_per_second", "mfu")
     lines = read_jsonl(run_dir / "metrics.jsonl")
     return [{key: line[key] for key in line if key not in clock} for line in lines]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str = "gradient") -> None:
+    """Put a NaN into the loss or one gradient of the updates from these steps."""
+    accumulate, train_step = Learner.accumulate, loop_module.train_step
+
+    def poisoned(learner: Learner, batch: Tensor) -> Tensor:
+        loss = accumulate(learner, batch)
+        if what == "loss":
+            return loss * math.nan
+        learner.engine.shards[-1].gradient[3] = math.inf
+        return loss
+
+    def step_of(*args: Any, step: int, **more: Any) -> Any:
+        with monkeypatch.context() as patch:
+            if step in steps:
+                patch.setattr(Learner, "accumulate", poisoned)
+            return train_step(*args, step=step, **more)
+
+    monkeypatch.setattr(loop_module, "train_step", step_of)
 
 
 class At(Hook):

@@ -144,10 +144,10 @@ def test_wrong_decay_is_noticed(parent: TrainingState, monkeypatch: pytest.Monke
     # Also of a run that has none: the certificate makes it bite.
     real = Learner.update
 
-    def undecayed(learner: Learner, step: int, factor: float, clip: float) -> torch.Tensor:
+    def undecayed(learner: Learner, step: int, factor: float) -> None:
         if learner.model == CHILD:
             learner.config = learner.config.model_copy(update={"weight_decay": 0.0})
-        return real(learner, step, factor, clip)
+        real(learner, step, factor)
 
     monkeypatch.setattr(Learner, "update", undecayed)
     grown = grow(parent, CHILD, ramp=9, seed=1)
@@ -157,12 +157,12 @@ def test_wrong_decay_is_noticed(parent: TrainingState, monkeypatch: pytest.Monke
 
 def test_wrong_clipping_is_noticed(parent: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
     # A norm over the child's own tensors alone, say; moments alone make it visible in Adam.
-    real = Learner.update
+    real = Learner.clip
 
-    def unclipped(learner: Learner, step: int, factor: float, clip: float) -> torch.Tensor:
-        return real(learner, step, factor, 1e9 if learner.model == CHILD else clip)
+    def unclipped(learner: Learner, largest: float) -> torch.Tensor:
+        return real(learner, 1e9 if learner.model == CHILD else largest)
 
-    monkeypatch.setattr(Learner, "update", unclipped)
+    monkeypatch.setattr(Learner, "clip", unclipped)
     grown = grow(parent, CHILD, ramp=9, seed=1)
     _assert_only_the_trajectory_is_off(certify(parent, grown, optimizer=OPTIMIZER))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -65,7 +65,7 @@ class Case:
     name: str
     layout: Layout
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    dtype: str = "fp64"
+    dtype: Literal["fp64", "fp32"] = "fp64"
     splits_batch: bool = False
     ramp: bool = False
     clip: float = 1e9
@@ -91,7 +91,8 @@ def _reference(dtype: str, ramp: bool, clip: float) -> dict[str, Any]:
         found["losses"].append(learner.accumulate(batch_of(CHILD, step, ROWS)).item())
         gradients = {s.name: s.gradient.clone() for s in learner.engine.shards}
         found.setdefault("gradients", gradients)
-        found["norms"].append(learner.update(step, 1.0, clip).item())
+        found["norms"].append(learner.clip(clip).item())
+        learner.update(step, 1.0)
         learner.move(step + 1)
     found["ends"] = learner.tensors()
     found["evaluation"] = learner.engine.loss_sum(batch_of(CHILD, 99, 5))
@@ -129,7 +130,8 @@ def compare(case: Case) -> dict[str, float]:
         for shard in engine.shards if index == 0 else ():
             whole = expected["gradients"][shard.name]
             note("gradients", shard.held(shard.gradient), whole, shard.region)
-        norm = learner.update(step, 1.0, case.clip).item()
+        norm = learner.clip(case.clip).item()
+        learner.update(step, 1.0)
         learner.move(step + 1)
         for found, right in ((loss, expected["losses"]), (norm, expected["norms"])):
             worst["losses"] = max(worst["losses"], abs(found / right[index] - 1))

@@ -29,6 +29,9 @@ def test_thinning_takes_means_and_invents_nothing() -> None:
     values = np.array([1.0, 3.0, 5.0, 7.0, 11.0])
     np.testing.assert_array_equal(thinned(values, 2), [2, 6, 11])
     np.testing.assert_array_equal(thinned(values, 1), values)
+    # A skipped step among others is no gap in the line.
+    gaps = np.array([1.0, np.nan, np.nan, np.nan, np.inf])
+    np.testing.assert_array_equal(thinned(gaps, 2), [1, np.nan, np.nan])
 
 
 def test_a_long_lineage_fits_into_a_picture() -> None:

@@ -59,6 +59,15 @@ def test_a_loss_that_is_no_number_leaves_a_gap(run_dir: Path) -> None:
     read_page(write_run_report(run_dir))
 
 
+def test_skipped_steps_are_told(run_dir: Path) -> None:
+    rows = _rows(run_dir / "metrics.jsonl")
+    rows[3] |= {"loss": None, "grad_norm": None, "fault": "non_finite", "skipped": True}
+    write_lines(run_dir / "metrics.jsonl", rows)
+    page = read_page(write_run_report(run_dir))
+    assert "Steps skipped as they went wrong: 1." in page.text
+    assert len(page.images) == 8 and all(page.images)
+
+
 def test_without_a_tokenizer_there_is_a_loss_but_no_bpb(run_dir: Path) -> None:
     rows = _rows(run_dir / "evaluation.jsonl")
     write_lines(run_dir / "evaluation.jsonl", [{**r, "bpb": {}, "bpb_mean": None} for r in rows])

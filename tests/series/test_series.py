@@ -25,7 +25,7 @@ from teleflm.series import finish
 from teleflm.series.run import run_series
 from teleflm.training.hooks.base import Hook
 from teleflm.training.loop import default_hooks
-from tests.tiny import FIELDS, At, assert_same_run, run_fields
+from tests.tiny import FIELDS, At, assert_same_run, poison, run_fields
 
 STAGES = ["small", "large"]
 
@@ -82,6 +82,15 @@ def test_the_summary_is_what_was_done(finished: Path) -> None:
     assert (finished / "report.html").stat().st_size > 10_000
     for name in STAGES:
         assert (finished / "stages" / name / "report.html").exists()
+
+
+def test_a_stage_with_a_skipped_step_is_summed_up_from_its_start(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {4, 8})
+    summary = read_summary(run_series(series(store, tmp_path / "series")))
+    assert [(stage.first_step, stage.tokens) for stage in summary.stages] == [(0, 384), (6, 384)]
+    assert [event.operator for event in summary.lineage] == ["init", "skip", "mask", "skip"]
 
 
 def test_a_second_time_nothing_is_done_again(finished: Path, store: TokenStore) -> None:

@@ -35,13 +35,21 @@ def new_entries(learner: Learner) -> dict[str, Tensor]:
     }
 
 
-def first_updates(learner: Learner, steps: int) -> Iterator[tuple[str, float]]:
+def first_updates(
+    learner: Learner, steps: int, skipped: int | None = None
+) -> Iterator[tuple[str, float]]:
     """For each tensor and step the largest first update of a new entry, over its learning rate."""
     waiting = new_entries(learner)
     for step in range(5, 5 + steps):
         before = {name: w.detach().clone() for name, w in learner.network.named_parameters()}
         # Few tokens a step, so that most rows of the embedding wait for theirs.
-        train_on(learner, batch_of(CHILD, step, rows=1, length=6), step, clip=1e9)
+        batch = batch_of(CHILD, step, rows=1, length=6)
+        if step == skipped:
+            learner.accumulate(batch)
+            learner.skip()
+            learner.move(step + 1)
+            continue
+        train_on(learner, batch, step, clip=1e9)
         rates = {
             id(weight): group["lr"]
             for group in learner.optimizer.param_groups
@@ -64,6 +72,12 @@ def test_first_updates_are_within_the_learning_rate(betas: tuple[float, float], 
     assert max(share for _, share in found) <= 1.0 + 1e-12
     embedding = [share for name, share in found if "embed_tokens" in name]
     assert len(embedding) > RAMP  # rows of which some came late
+
+
+def test_they_wait_where_the_step_that_opens_the_masks_is_skipped() -> None:
+    found = list(first_updates(learner_of((0.9, 0.999), ramp=1), 2 * RAMP, skipped=6))
+    assert {name for name, _ in found} == set(new_entries(learner_of((0.9, 0.999))))
+    assert max(share for _, share in found) <= 1.0 + 1e-12
 
 
 def test_plain_adam_would_exceed_it(monkeypatch: pytest.MonkeyPatch) -> None:

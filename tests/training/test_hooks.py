@@ -103,7 +103,7 @@ def test_a_line_a_step(undisturbed: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert [line["tokens"] for line in lines] == [64 * step for step in range(1, 7)]
     first = lines[0]
-    keys = "step tokens flops loss grad_norm lr ramp tokens_per_second mfu"
+    keys = "step tokens flops loss grad_norm lr ramp tokens_per_second mfu fault skipped"
     assert set(first) == set(keys.split())
     assert first["flops"] * 6 == lines[-1]["flops"]
     assert first["lr"] == pytest.approx(1e-3), "half of the peak in a warm-up of two"

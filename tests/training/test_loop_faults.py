@@ -168,12 +168,17 @@ def test_a_full_disk_keeps_the_older_checkpoints(
 
 def test_a_loss_that_is_not_finite(store: TokenStore, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    config = run_config(store.path, run, optimizer={"learning_rate": 1e38})
-    with pytest.raises(MachineError, match=r"loss (nan|inf).* at step \d; .*learning rate") as bad:
+    optimizer, faults = {"learning_rate": 1e38}, {"max_in_a_row": 2}
+    config = run_config(store.path, run, optimizer=optimizer, faults=faults)
+    with pytest.raises(
+        MachineError, match=r"step \d: loss (nan|inf), after 2 .*learning rate"
+    ) as bad:
         train(config)
     assert bad.value.exit_code == 1
-    assert all(line["loss"] < 1e30 for line in read_jsonl(run / "metrics.jsonl"))
-    _, state = load_checkpoint(find_checkpoint(run))
+    losses = [line["loss"] for line in read_jsonl(run / "metrics.jsonl")]
+    assert losses[-2:] == [None, None] and all(loss < 1e30 for loss in losses[:-2])
+    # The first update was taken: its figures were sound, what it made of the weights is not.
+    _, state = load_checkpoint(checkpoints(run)[0])
     assert all(weight.isfinite().all() for weight in state.weights.values())
 
 

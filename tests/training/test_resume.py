@@ -1,6 +1,5 @@
 """Resume from any checkpoint repeats the uninterrupted run bit for bit."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoin
 from teleflm.data.store import TokenStore
 from teleflm.training.loop import train
 from teleflm.training.start import resolve_config
-from tests.tiny import assert_same_run, run_config, run_fields
+from tests.tiny import assert_same_run, cut_back, run_config, run_fields
 
 STEPS = 7
 EVERY_STEP: dict[str, Any] = {
@@ -38,15 +37,6 @@ def sections(dtype: str, growth: Any) -> dict[str, Any]:
     training = {**EVERY_STEP["training"], "dtype": dtype}
     grown = {"growth": growth} if growth else {}
     return {**EVERY_STEP, "training": training, **grown}
-
-
-def cut_back(run: Path, to: Path, step: int) -> Path:
-    """A copy of `run` as a crash after the checkpoint of `step` leaves it: later metrics too."""
-    shutil.copytree(run, to)
-    for folder in checkpoints(to):
-        if int(folder.name.removeprefix("step-")) > step:
-            shutil.rmtree(folder)
-    return to
 
 
 @pytest.mark.parametrize(("dtype", "growth"), KINDS, ids=lambda value: str(value)[:6])

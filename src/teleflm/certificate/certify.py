@@ -193,5 +193,6 @@ def _trajectory(learners: list[Learner], steps: tuple[int, int], batches: Tensor
             # Half of the first norm, so that clipping is at work in every step.
             clip = 0.5 * learners[0].engine.gradient_norm().item()
         for learner, step in zip(learners, steps, strict=True):
-            learner.update(step, 1.0, clip)
+            learner.clip(clip)
+            learner.update(step, 1.0)
     return worst

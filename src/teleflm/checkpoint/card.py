@@ -7,6 +7,7 @@ from typing import Any
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
+from teleflm.growth.event import Lineage
 from teleflm.model.axes import parameter_count
 
 
@@ -79,6 +80,8 @@ def _lineage(source: ModelSource) -> str:
     ]
     names = {"init": "new weights", "continue": "trained on", "mask": "grown by masks"}
     for event in source.lineage:
+        if not event.starts_run:
+            continue
         name = names[event.operator]
         if event.ramp:
             name += f", open after {event.ramp:,} steps"
@@ -88,7 +91,21 @@ def _lineage(source: ModelSource) -> str:
             f"| {to.intermediate_size:,} | {parameter_count(to):,} | {event.step:,} "
             f"| {event.tokens:,} |"
         )
+    rows += _left_out(source.lineage)
     return "## Lineage\n\n" + "\n".join(rows) + "\n"
+
+
+def _left_out(lineage: Lineage) -> Iterator[str]:
+    """The batches that the training read and left no trace of."""
+    skips = [event.batches for event in lineage if event.operator == "skip"]
+    backs = [event.batches for event in lineage if event.operator == "roll_back"]
+    if skips or backs:
+        yield ""
+        yield (
+            f"{len(skips):,} steps were skipped for a loss or gradient that was not sound. "
+            f"{len(backs):,} times the training went back to a checkpoint for a loss spike, past "
+            f"{sum(backs):,} batches."
+        )
 
 
 def _certificates(facts: CardFacts) -> str:

@@ -93,9 +93,14 @@ def _show(name: str, facts: dict[str, Any]) -> None:
             highlight=False,
         )
         for event in facts["lineage"]:
-            to = event["to"]
             console.print(
-                f"  step {event['step']:,}: {event['operator']} → hidden {to['hidden_size']}, "
-                f"{to['num_hidden_layers']} layers, seed {event['seed']}",
-                highlight=False,
+                f"  step {event['step']:,}: {event['operator']}{_details(event)}", highlight=False
             )
+
+
+def _details(event: dict[str, Any]) -> str:
+    """What an event of a lineage did: to the model, or to the batches."""
+    if event["reason"]:
+        return f", {event['batches']:,} batches: {event['reason']}"
+    to = event["to"]
+    return f" → hidden {to['hidden_size']}, {to['num_hidden_layers']} layers, seed {event['seed']}"

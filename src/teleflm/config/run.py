@@ -127,6 +127,25 @@ class EvaluationConfig(Strict):
     sample_tokens: int = Field(default=48, ge=1)
 
 
+class FaultsConfig(Strict):
+    """What a run bears: so many skipped steps in a row, or roll backs to one checkpoint."""
+
+    max_in_a_row: int = Field(default=5, ge=0)
+
+
+class SpikesConfig(Strict):
+    """Loss spikes, and what to do about one.
+
+    A spike is a loss above the median of the last `window` steps by `threshold` standard
+    deviations, and by a tenth. The answer is a record of it, or else its update is not taken: the
+    run goes on with the next batch, from where it is or from its last scheduled checkpoint.
+    """
+
+    window: int = Field(default=128, ge=4)
+    threshold: float = Field(default=8.0, gt=0)
+    answer: Literal["log", "skip", "roll_back"] = "log"
+
+
 class GrowthConfig(Strict):
     """What the run's starting state is grown to before its first step.
 
@@ -159,6 +178,8 @@ class RunConfig(Strict):
     parallel: ParallelConfig = ParallelConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    faults: FaultsConfig = FaultsConfig()
+    spikes: SpikesConfig = SpikesConfig()
     growth: GrowthConfig | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""The lineage: how a model came to be, one event for each run and growth."""
+"""The lineage: how a model came to be, one event for each run, growth, skip and roll back."""
 
 from typing import Literal
 
@@ -12,20 +12,23 @@ class Event(Strict):
     """One event of a lineage.
 
     Attributes:
-        operator: `init` (fresh weights), `continue` (a run from a checkpoint as it is) or the
-            growth operator, `mask`.
+        operator: `init` (fresh weights), `continue` (a run from a checkpoint as it is), the
+            growth operator, `mask`; within a run `skip` (the update to `step` was not taken) or
+            `roll_back` (the run went back to its checkpoint of `step`).
         source: the model before, None for `init`; `to` the model after.
         step: the step at which it happened, `tokens`, `sequences` and `flops` what had been
-            read and spent by then.
+            read and spent by then, also on steps that were skipped or taken back.
         seed: of the new weights.
         ramp: steps in which the masks of a growth open; 0 where there are none.
         layers: for each layer before a growth, its index after it.
         parent: SHA-256 of the manifest of the checkpoint that it started from.
+        batches: of a skip or roll back, the batches that were read and left no trace.
+        reason: of a skip or roll back, in words.
     """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
-    operator: Literal["init", "continue", "mask"]
+    operator: Literal["init", "continue", "mask", "skip", "roll_back"]
     source: ModelConfig | None = Field(
         default=None, validation_alias="from", serialization_alias="from"
     )
@@ -38,6 +41,13 @@ class Event(Strict):
     ramp: int = 0
     layers: tuple[int, ...] = ()
     parent: str | None = None
+    batches: int = 0
+    reason: str | None = None
+
+    @property
+    def starts_run(self) -> bool:
+        """Whether a run begins with it, or it happened within one."""
+        return self.operator not in ("skip", "roll_back")
 
 
 Lineage = tuple[Event, ...]
@@ -46,3 +56,8 @@ Lineage = tuple[Event, ...]
 def last_growth(lineage: Lineage) -> Event | None:
     """The newest growth of a lineage: the one whose masks may still be open."""
     return next((event for event in reversed(lineage) if event.operator == "mask"), None)
+
+
+def run_start(lineage: Lineage) -> Event:
+    """The event that the newest run of a lineage began with."""
+    return next(event for event in reversed(lineage) if event.starts_run)

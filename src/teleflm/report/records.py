@@ -75,6 +75,9 @@ def steps_a_point(traces: Sequence[Trace]) -> int:
 
 
 def thinned(values: Array, size: int) -> Array:
-    """Means of `size` neighbouring values; the last may be of fewer."""
+    """Means of `size` neighbouring values, of those that are finite; the last may be of fewer."""
     edges = np.arange(0, len(values), size)
-    return np.add.reduceat(values, edges) / np.diff(np.append(edges, len(values)))
+    finite = np.isfinite(values)
+    sums = np.add.reduceat(np.where(finite, values, 0.0), edges)
+    counts = np.add.reduceat(finite.astype(np.float64), edges)
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)

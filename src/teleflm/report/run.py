@@ -64,6 +64,8 @@ def _lede(config: RunConfig, trace: Trace) -> list[str]:
     steps = f"all {planned:,} steps" if done >= planned else f"{done:,} of {planned:,} steps"
     read = count(done * config.tokens_per_step)
     sentences = [f"{begun}{grown} has been trained for {steps} on {read} tokens."]
+    if skipped := sum(bool(row.get("skipped")) for row in trace.metrics):
+        sentences.append(f"Steps skipped as they went wrong: {skipped:,}.")
     if trace.evaluations:
         first, last = (trace.evaluations[place].get("loss") for place in (0, -1))
         sentences.append(f"Its held-out loss went from {decimal(first)} to {decimal(last)}.")

@@ -8,7 +8,7 @@ from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
 from teleflm.data.mixture import open_domains
 from teleflm.files import read_jsonl
-from teleflm.growth.event import last_growth
+from teleflm.growth.event import last_growth, run_start
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
 from teleflm.series.layout import SeriesLayout
@@ -55,7 +55,7 @@ def _run(manifest: Manifest) -> RunConfig:
 
 
 def _stage(layout: SeriesLayout, index: int, manifest: Manifest) -> Json:
-    start, run = manifest.lineage[-1], _run(manifest)
+    start, run = run_start(manifest.lineage), _run(manifest)
     metrics = read_jsonl(layout.run_dir(index) / "metrics.jsonl")
     found = evaluations(layout, index)
     first, last = (found[0], found[-1]) if found else ({}, {})

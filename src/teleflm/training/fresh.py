@@ -22,8 +22,9 @@ class FreshMoments:
     """The entries of a network whose first gradient may still come.
 
     New entries of a growth see it within the ramp, at its end at the latest (a ramp of one step
-    opens no mask before). The embedding's wait for their token to appear: so in tensors with a
-    vocabulary axis all columns that the lineage ever added are watched, for ever.
+    opens no mask before), or at the first update after it where that one was skipped. The
+    embedding's wait for their token to appear: so in tensors with a vocabulary axis all columns
+    that the lineage ever added are watched, for ever.
     """
 
     def __init__(self, shards: Sequence[Shard], lineage: Lineage, step: int) -> None:
@@ -35,13 +36,16 @@ class FreshMoments:
         oldest, newest = growths[0].source, growths[-1]
         assert oldest is not None
         self._end = newest.step + newest.ramp
+        skipped = {event.step for event in lineage if event.operator == "skip"}
+        # A skip bears the step that its update would have led to.
+        waits = all(past + 1 in skipped for past in range(self._end, step))
         for shard in shards:
             parameter, device = parameter_of(shard.name), shard.local.device
             if Axis.VOCAB in parameter.axes:
                 columns = shard.region[1]
                 new = torch.arange(columns.start, columns.stop) >= oldest.hidden_size
                 self._for_ever.append((shard, new.to(device)))
-            elif step <= self._end:
+            elif waits:
                 new = growth_map(newest).is_new(shard.name, parameter, shard.region)
                 self._in_the_ramp.append((shard, new.to(device)))
 
@@ -52,11 +56,11 @@ class FreshMoments:
         Call it after clipping and before the update from `step` to the next, which makes
         `adam_steps` one more.
         """
-        if self._in_the_ramp and step > self._end:
-            self._in_the_ramp.clear()
         beta2 = optimizer.param_groups[0]["betas"][1]
         weight_of_past = 1.0 - beta2**adam_steps
         for shard, new in (*self._for_ever, *self._in_the_ramp):
             second = shard.held(optimizer.state[shard.local]["exp_avg_sq"])
             history = shard.held(shard.gradient).square().mul_(weight_of_past)
             second.copy_(torch.where((second == 0) & new, history, second))
+        if self._in_the_ramp and step >= self._end:
+            self._in_the_ramp.clear()

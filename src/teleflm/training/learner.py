@@ -102,25 +102,28 @@ class Learner:
         """
         return self.engine.accumulate(batch, batch[:, 1:].numel() * self.engine.data_ranks)
 
-    def update(self, step: int, factor: float, clip: float) -> Tensor:
-        """Clip the gradients at hand and take AdamW's step from `step` to the next.
+    def clip(self, largest: float) -> Tensor:
+        """Clip the gradients at hand to the global norm `largest`; the norm before, 0-dim."""
+        norm = self.engine.gradient_norm()
+        nn.utils.clip_grads_with_norm_([s.local for s in self.engine.shards], largest, norm)
+        return norm
+
+    def update(self, step: int, factor: float) -> None:
+        """Take AdamW's step from `step` to the next with the gradients at hand, clipped before.
 
         Args:
             step: the step whose masks the gradients belong to.
             factor: the schedule's share of the peak learning rate.
-            clip: largest global gradient norm.
-
-        Returns:
-            The gradient norm before clipping, 0-dim.
         """
         set_rates(self.optimizer, self.config, factor, self.ramp(step).mup_ratio)
-        norm = self.engine.gradient_norm()
-        nn.utils.clip_grads_with_norm_([shard.local for shard in self.engine.shards], clip, norm)
         self._fresh.seed(self.optimizer, self.adam_steps, step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.adam_steps += 1
-        return norm
+
+    def skip(self) -> None:
+        """Take no step: the gradients at hand are dropped, and all else stays as it is."""
+        self.optimizer.zero_grad()
 
     def tensors(self) -> tuple[Tensors, Tensors, Tensors]:
         """Weights and both moments of the engine's shards as they stand: views, not copies."""

@@ -1,8 +1,11 @@
 """The one training loop."""
 
 import math
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,17 +13,21 @@ import torch
 from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import open_domains
 from teleflm.errors import MachineError, StoppedError
+from teleflm.growth.event import Lineage
 from teleflm.parallel.world import world
 from teleflm.training.allocator import keep_freed_memory
+from teleflm.training.faults import Verdict, Watch
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
 from teleflm.training.hooks.evaluation import Evaluate
-from teleflm.training.hooks.metrics import Metrics, TensorBoard
+from teleflm.training.hooks.jsonl import records_up_to
+from teleflm.training.hooks.metrics import METRICS, Metrics, TensorBoard
 from teleflm.training.hooks.progress import ShowProgress
 from teleflm.training.hooks.report import WriteReport
 from teleflm.training.lock import locked
 from teleflm.training.peak import bf16_peak
 from teleflm.training.prepare import prepare
+from teleflm.training.roll_back import roll_back
 from teleflm.training.run import Run, StepRecord
 from teleflm.training.schedule import rate_factor
 from teleflm.training.signals import StopRequest, stop_request
@@ -51,27 +58,41 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
 
     Raises:
         ConfigError, DataError, CheckpointError, GrowthError, RunLockedError: the input is at fault.
-        MachineError: a full disk, or a loss that is not finite.
+        MachineError: a full disk, or too many steps in a row that went wrong.
         StoppedError: SIGINT or SIGTERM, after the work so far was saved.
     """
     keep_freed_memory()
     mixture = open_domains(config.data.path, config.data.tokenizer)
     config = with_vocabulary(config, mixture.vocab_size)
     with world() as (ranks, device), locked(Path(config.run_dir), ranks), stop_request() as stop:
-        run = prepare(config, mixture, ranks, device)
         hooks = default_hooks() if hooks is None else hooks
-        _loop(run, [hook for hook in hooks if ranks.first or hook.on_every_rank], stop)
-    return run.directory
+        mine = [hook for hook in hooks if ranks.first or hook.on_every_rank]
+        # A roll back is a resume: everything but its lineage comes from the disk.
+        lineage = _loop(prepare(config, mixture, ranks, device), mine, stop)
+        while lineage is not None:
+            lineage = _loop(prepare(config, mixture, ranks, device, lineage), mine, stop)
+    return Path(config.run_dir)
 
 
-def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
-    device = run.learner.engine.device
-    peak = bf16_peak(device)
+def _loop(run: Run, hooks: Sequence[Hook], stop: StopRequest) -> Lineage | None:
+    """Train to the end, or up to a roll back: then the lineage to start with again."""
+    ranks, device = run.ranks, run.learner.engine.device
+    peak = ranks.from_first(lambda: bf16_peak(device))
+    watch = Watch(run.config.spikes)
+    # One reads them for all: what is judged by them must be judged alike.
+    for line in ranks.from_first(lambda: records_up_to(run.directory / METRICS, run.step)):
+        watch.add(line)
     try:
         for hook in hooks:
             hook.on_start(run)
         while run.step < run.last_step and not _stops(run, stop):
-            record = _step(run, device, peak)
+            record, verdict = _step(run, watch, device, peak)
+            _tell(run, verdict, watch)
+            if verdict.answer == "roll_back":
+                return ranks.from_first(partial(roll_back, run, verdict.reason))
+            if record.skipped:
+                run.lineage = (*run.lineage, run.event("skip", run.step, 1, verdict.reason))
+            watch.add(asdict(record))
             for hook in hooks:
                 hook.on_step(run, record)
         for hook in hooks:
@@ -84,6 +105,7 @@ def _loop(run: Run, hooks: list[Hook], stop: StopRequest) -> None:
             stop.signal_number,
             f"saved at step {run.step} of {run.last_step}; the same command goes on from there",
         )
+    return None
 
 
 def _stops(run: Run, stop: StopRequest) -> bool:
@@ -92,8 +114,30 @@ def _stops(run: Run, stop: StopRequest) -> bool:
     return stop.signal_number is not None
 
 
-def _step(run: Run, device: torch.device, peak: float | None) -> StepRecord:
-    """Take one step; `run.step` moves on."""
+def _tell(run: Run, verdict: Verdict, watch: Watch) -> None:
+    """Say what went wrong in the newest step.
+
+    Raises:
+        MachineError: it is to be skipped, and too many before it were.
+    """
+    if verdict.fault is None:
+        return
+    where = f"{run.directory}, step {run.step}: {verdict.reason}"
+    if verdict.answer == "skip" and watch.skipped_in_a_row >= run.config.faults.max_in_a_row:
+        raise MachineError(
+            f"{where}, after {watch.skipped_in_a_row} skipped steps in a row; the last checkpoint "
+            "stands: lower the learning rate or lengthen the warm-up in a new run_dir, or raise "
+            "faults.max_in_a_row"
+        )
+    words = {"log": "going on", "skip": "its update is skipped", "roll_back": "rolling back"}
+    if run.ranks.first:
+        print(f"{where}; {words[verdict.answer or 'log']}", file=sys.stderr, flush=True)
+
+
+def _step(
+    run: Run, watch: Watch, device: torch.device, peak: float | None
+) -> tuple[StepRecord, Verdict]:
+    """Take one step, or judge that it is not to be taken; `run.step` moves on."""
     training, config = run.config.training, run.config
     factor = rate_factor(config.schedule, run.own_steps, training.steps)
     started = time.perf_counter()
@@ -107,24 +151,22 @@ def _step(run: Run, device: torch.device, peak: float | None) -> StepRecord:
         step=run.step,
         factor=factor,
         clip=config.optimizer.clip,
+        judge=watch.judge,
     )
     seconds = time.perf_counter() - started
-    if not math.isfinite(result.loss) or not math.isfinite(result.grad_norm):
-        raise MachineError(
-            f"{run.directory}: loss {result.loss} and gradient norm {result.grad_norm} at step "
-            f"{run.step}; the last checkpoint stands: lower the learning rate or lengthen the "
-            "warm-up, in a new run_dir"
-        )
     run.step += 1
     rate = config.tokens_per_step / seconds
-    return StepRecord(
+    record = StepRecord(
         step=run.step,
         tokens=run.tokens,
         flops=run.flops,
-        loss=result.loss,
-        grad_norm=result.grad_norm,
+        loss=result.loss if math.isfinite(result.loss) else None,
+        grad_norm=result.grad_norm if math.isfinite(result.grad_norm) else None,
         lr=config.optimizer.learning_rate * factor,
         ramp=ramp.progress,
         tokens_per_second=rate,
-        mfu=run.flops_per_step / seconds / peak if peak else None,
+        mfu=run.flops_per_step / seconds / (peak * run.ranks.count) if peak else None,
+        fault=result.verdict.fault,
+        skipped=not result.verdict.takes_update,
     )
+    return record, result.verdict

@@ -1,6 +1,7 @@
 """A run made ready for its next step: found or started, and laid out on its ranks."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig
 from teleflm.data.mixture import Mixture
+from teleflm.growth.event import Lineage
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.engine import Engine, OneProcess
 from teleflm.parallel.layout import regions
@@ -26,8 +28,16 @@ from teleflm.training.start import (
 )
 
 
-def prepare(config: RunConfig, mixture: Mixture, ranks: Ranks, device: torch.device) -> Run:
+def prepare(
+    config: RunConfig,
+    mixture: Mixture,
+    ranks: Ranks,
+    device: torch.device,
+    rolled_back: Lineage | None = None,
+) -> Run:
     """The run at its newest whole checkpoint, or before its first step; every rank calls this.
+
+    `rolled_back` is then its lineage, with an event that the checkpoint does not know.
 
     Raises:
         ConfigError, DataError, CheckpointError, GrowthError: the input is at fault.
@@ -39,6 +49,8 @@ def prepare(config: RunConfig, mixture: Mixture, ranks: Ranks, device: torch.dev
     found = newest_whole_checkpoint(directory, held)
     if found is not None:
         manifest, state = found
+        if rolled_back is not None:
+            state = replace(state, lineage=rolled_back)
         check_same_run(config, manifest.config, directory)
         check_same_tokenizer(directory / TOKENIZER, mixture)
     else:

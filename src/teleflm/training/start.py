@@ -14,7 +14,7 @@ from teleflm.config.run import GrowthConfig, RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import CheckpointError, ConfigError
-from teleflm.growth.event import Event
+from teleflm.growth.event import Event, run_start
 from teleflm.growth.grow import grow, parent_regions
 from teleflm.growth.maps import GrowthMap, check_growth
 from teleflm.growth.place import place_layers
@@ -24,7 +24,8 @@ from teleflm.model.region import Region
 from teleflm.parallel.ranks import Ranks
 from teleflm.training.growing import measured_distances, sample_tokens
 
-# A resumed run must be the same run; these say only how long, how often, and on what memory.
+# A resumed run must be the same run; these say only how long, how often, on what memory, and what
+# to do about steps that go wrong from here on.
 _MAY_CHANGE = {
     "run_dir": None,
     "start_from": None,
@@ -32,6 +33,8 @@ _MAY_CHANGE = {
     "checkpoint": None,
     "evaluation": None,
     "parallel": None,
+    "faults": None,
+    "spikes": None,
 }
 
 
@@ -145,7 +148,7 @@ def start_state(
     if config.growth is not None:
         return _grown_state(config, config.growth, mixture, folder, ranks, regions)
     state = _ungrown_state(config, folder, regions)
-    if folder is not None and state.lineage[-1].step != state.step:
+    if folder is not None and run_start(state.lineage).step != state.step:
         state = state.with_event(_continued(state, config.seed, manifest_digest(folder)))
     return state
 

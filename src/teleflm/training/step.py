@@ -1,22 +1,32 @@
-"""One step: forward and backward, then the update."""
+"""One step: forward and backward, then the update, if its figures are sound."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from teleflm.training.faults import Verdict
 from teleflm.training.learner import Learner
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss of the batch in nats a token, and the gradient norm before clipping."""
+    """Mean loss of the batch in nats a token, the gradient norm before clipping, the verdict."""
 
     loss: float
     grad_norm: float
+    verdict: Verdict
 
 
 def train_step(
-    learner: Learner, batch: Tensor, *, step: int, factor: float, clip: float
+    learner: Learner,
+    batch: Tensor,
+    *,
+    step: int,
+    factor: float,
+    clip: float,
+    judge: Callable[[float, float], Verdict],
 ) -> StepResult:
     """From `step` to the next; see `Learner.update` for what is not said here.
 
@@ -25,8 +35,15 @@ def train_step(
     Args:
         learner: what learns.
         batch: this rank's token ids (B, S + 1).
+        judge: has the loss and the gradient norm before the update, and may refuse it.
     """
-    loss = learner.accumulate(batch)
-    norm = learner.update(step, factor, clip)
+    total = learner.accumulate(batch)
+    # Both in one transfer, the step's only wait for the device.
+    loss, norm = torch.stack((total, learner.clip(clip).to(total))).tolist()
+    verdict = judge(loss, norm)
+    if verdict.takes_update:
+        learner.update(step, factor)
+    else:
+        learner.skip()
     learner.move(step + 1)
-    return StepResult(loss.item(), norm.item())
+    return StepResult(loss, norm, verdict)

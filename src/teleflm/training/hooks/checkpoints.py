@@ -5,12 +5,13 @@ import shutil
 from teleflm.checkpoint.load import checkpoints
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.training.hooks.base import Hook
+from teleflm.training.roll_back import scheduled_checkpoints
 from teleflm.training.run import Run, StepRecord
 
 
 class SaveCheckpoints(Hook):
     """One at the run's first step, every `checkpoint.every` steps, and at the end; the newest
-    `checkpoint.keep` stay."""
+    `checkpoint.keep` stay, and the one that a roll back would go to."""
 
     on_every_rank = True
 
@@ -22,7 +23,7 @@ class SaveCheckpoints(Hook):
             self._save(run)
 
     def on_step(self, run: Run, record: StepRecord) -> None:
-        if run.own_steps % run.config.checkpoint.every == 0:
+        if run.is_scheduled(run.step):
             self._save(run)
 
     def on_end(self, run: Run) -> None:
@@ -35,5 +36,9 @@ class SaveCheckpoints(Hook):
         save_checkpoint(folder, run.state(), run.config, run.tokenizer, force=True)
         self._saved = run.step
         known = [other for other in checkpoints(run.directory) if other <= folder]
-        for old in known[: -run.config.checkpoint.keep]:
-            shutil.rmtree(old)
+        kept = known[-run.config.checkpoint.keep :]
+        if run.config.spikes.answer == "roll_back":
+            kept += scheduled_checkpoints(run, run.step)[-1:]
+        for old in known:
+            if old not in kept:
+                shutil.rmtree(old)

@@ -7,12 +7,17 @@ from typing import Any
 from teleflm.files import naming_full_disk, read_jsonl, write_whole
 
 
+def records_up_to(path: Path, step: int) -> list[dict[str, Any]]:
+    """The records of a file that belong to a run at `step`."""
+    return [record for record in read_jsonl(path) if record["step"] <= step]
+
+
 class JsonLines:
     """A file of records with a `step`, appended to line by line."""
 
     def __init__(self, path: Path, step: int) -> None:
         """Open `path`, keeping its records up to `step`."""
-        kept = [record for record in read_jsonl(path) if record["step"] <= step]
+        kept = records_up_to(path, step)
         write_whole(path, "".join(map(_line, kept)))
         self._path = path
         self.steps = {record["step"] for record in kept}

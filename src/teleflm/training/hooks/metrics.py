@@ -8,6 +8,8 @@ from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.jsonl import JsonLines
 from teleflm.training.run import Run, StepRecord
 
+METRICS = "metrics.jsonl"
+
 
 class Metrics(Hook):
     """A line a step in metrics.jsonl."""
@@ -16,7 +18,7 @@ class Metrics(Hook):
         self._open = ExitStack()
 
     def on_start(self, run: Run) -> None:
-        lines = JsonLines(run.directory / "metrics.jsonl", run.step)
+        lines = JsonLines(run.directory / METRICS, run.step)
         self._lines = self._open.enter_context(closing(lines))
 
     def on_step(self, run: Run, record: StepRecord) -> None:
@@ -44,7 +46,7 @@ class TensorBoard(Hook):
         if self._writer is None:
             return
         for key, value in asdict(record).items():
-            if value is not None and key != "step":
+            if isinstance(value, int | float) and key != "step":
                 self._writer.add_scalar(f"train/{key}", value, record.step)
 
     def close(self) -> None:

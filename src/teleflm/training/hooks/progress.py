@@ -38,7 +38,8 @@ class ShowProgress(Hook):
         self._bar.start()
 
     def on_step(self, run: Run, record: StepRecord) -> None:
-        figures = f"loss {record.loss:.3f}  {record.tokens_per_second:,.0f} tok/s"
+        loss = "loss –" if record.loss is None else f"loss {record.loss:.3f}"
+        figures = f"{loss}  {record.tokens_per_second:,.0f} tok/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=run.own_steps, figures=figures)
             return

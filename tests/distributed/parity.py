@@ -135,9 +135,9 @@ def compare(case: Case) -> dict[str, float]:
         learner.move(step + 1)
         for found, right in ((loss, expected["losses"]), (norm, expected["norms"])):
             worst["losses"] = max(worst["losses"], abs(found / right[index] - 1))
-    for found, right in zip(learner.tensors(), expected["ends"], strict=True):
+    for ends, right in zip(learner.tensors(), expected["ends"], strict=True):
         for shard in engine.shards:
-            note("values", found[shard.name], right[shard.name], shard.region)
+            note("values", ends[shard.name], right[shard.name], shard.region)
     evaluation = engine.loss_sum(batch_of(CHILD, 99, 5))
     worst["evaluation"] = abs(evaluation / expected["evaluation"] - 1)
     return worst

@@ -125,5 +125,10 @@ def _share_cores() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # torchrun's
+    if rank == "0":
+        print(f"error: {message}", file=sys.stderr)
+    elif code == 1:
+        # What the input is at fault for, one says for all; a machine fails by itself.
+        print(f"error: rank {rank}: {message}", file=sys.stderr)
     sys.exit(code)

@@ -17,8 +17,11 @@ def train(
     Example: teleflm train examples/nano.yaml data.path=store run_dir=runs/nano training.steps=200
     """
     from teleflm.config.base import apply_overrides, read_yaml
+    from teleflm.parallel.world import is_first
     from teleflm.training.loop import train as train_run
     from teleflm.training.start import resolve_config
 
     config = resolve_config(apply_overrides(read_yaml(run), overrides or ()), str(run))
-    typer.echo(train_run(config))
+    folder = train_run(config)
+    if is_first():
+        typer.echo(folder)

@@ -9,12 +9,12 @@ def rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
     """The share of the peak rate for the update from `step` to the next.
 
     Args:
-        schedule: its kind and lengths; a warm-up longer than the run is clamped to it.
+        schedule: its kind and lengths; a warm-up longer than that is clamped to it.
         step: the run's own step, from 0.
         steps: the run's number of steps, which the decay is laid out on unless `total_steps` is.
     """
     total = schedule.total_steps or steps
-    warmup = min(schedule.warmup_steps, steps)
+    warmup = min(schedule.warmup_steps, total)
     if step < warmup:
         return (step + 1) / warmup
     if schedule.kind == "wsd":

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
@@ -51,18 +53,28 @@ def resolve_config(data: dict[str, Any], source: str) -> RunConfig:
     return resolve_run(data, source, parent)
 
 
-def newest_whole_checkpoint(run_dir: Path) -> tuple[Manifest, TrainingState] | None:
+def newest_whole_checkpoint(
+    run_dir: Path,
+    regions: Mapping[str, Region] | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> tuple[Manifest, TrainingState] | None:
     """The newest checkpoint of a run that verifies; the ones passed over are named on stderr.
+
+    All ranks of the group (see `load_checkpoint`) come to the same one, whatever regions they ask
+    for. Nothing is deleted.
 
     Raises:
         CheckpointError: there are checkpoints, and every one is damaged.
+        ConfigError: `regions` are those of another model.
     """
-    found = checkpoints(run_dir)
+    ranks = Ranks(group)
+    found = ranks.from_first(lambda: checkpoints(run_dir))
     for folder in reversed(found):
         try:
-            return load_checkpoint(folder)
+            return load_checkpoint(folder, regions, group)
         except CheckpointError as error:
-            print(f"passing over a damaged checkpoint: {error}", file=sys.stderr)
+            if ranks.first:
+                print(f"passing over a damaged checkpoint: {error}", file=sys.stderr)
     if found:
         raise CheckpointError(
             f"{run_dir}: none of its {len(found)} checkpoints is whole; "
@@ -166,7 +178,7 @@ def _grown_state(
         # One rank sees the whole parent, and tells the others what it measured.
         state = _ungrown_state(config, folder, None if ranks.first else {})
         tokens = sample_tokens(mixture, config.model, config.data.sequence_length)
-        distances = ranks.from_first(lambda whole=state: measured_distances(whole, tokens))
+        distances = ranks.from_first(partial(measured_distances, state, tokens))
     if state is None or regions is not None:
         needed = None
         if regions is not None:

@@ -1,0 +1,106 @@
+"""A run goes on as if nothing had been, on the same layout to the bit, on another to rounding."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
+from teleflm.data.store import TokenStore
+from teleflm.growth.state import TrainingState
+from tests.distributed.resume import train_up_to
+from tests.distributed.world import World
+from tests.tiny import trajectory
+
+MODEL = {
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+BIGGER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "output_mult": 2.0}
+STEPS = 20
+ALL_AXES = {"tp": 2, "pp": 2}
+
+
+def run_of(store: TokenStore, run_dir: Path) -> dict[str, Any]:
+    """A growth whose ramp is open while the layout changes; the schedule does not see that."""
+    return {
+        "run_dir": str(run_dir),
+        "seed": 3,
+        "model": MODEL,
+        "growth": {"to": BIGGER, "ramp": 15},
+        "data": {"path": str(store.path), "sequence_length": 16},
+        "training": {"steps": STEPS, "global_batch": 8, "micro_batch": 1, "dtype": "fp64"},
+        "optimizer": {"learning_rate": 1e-3, "matrix_learning_rate": 1e-3, "eps": 1e-5},
+        "schedule": {"warmup_steps": 100, "total_steps": 200},
+        "checkpoint": {"every": 5, "keep": 10},
+        "evaluation": {"every": 10, "tokens": 64},
+    }
+
+
+def state_of(run_dir: Path) -> TrainingState:
+    return load_checkpoint(find_checkpoint(run_dir))[1]
+
+
+def differences(found: TrainingState, right: TrainingState) -> float:
+    """The largest relative difference of weights and moments."""
+    pairs = (
+        (found.weights, right.weights),
+        (found.exp_avg, right.exp_avg),
+        (found.exp_avg_sq, right.exp_avg_sq),
+    )
+    return max(
+        ((some[name] - same[name]).norm() / same[name].norm()).item()
+        for some, same in pairs
+        for name in same
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, undisturbed."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    train_up_to(run_of(store, run_dir), STEPS, {})
+    return run_dir
+
+
+def test_on_the_same_layout_it_is_the_same_run(
+    eight: World, store: TokenStore, tmp_path: Path, alone: Path
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    eight.run(train_up_to, run_of(store, whole), 10, ALL_AXES)
+    for steps in (4, 10):
+        eight.run(train_up_to, run_of(store, stopped), steps, ALL_AXES)
+    assert trajectory(stopped) == trajectory(whole)
+    one, other = state_of(stopped), state_of(whole)
+    assert (one.step, one.adam_steps, one.lineage) == (other.step, other.adam_steps, other.lineage)
+    for name, weight in other.weights.items():
+        assert torch.equal(one.weights[name], weight)
+        assert torch.equal(one.exp_avg[name], other.exp_avg[name])
+        assert torch.equal(one.exp_avg_sq[name], other.exp_avg_sq[name])
+
+
+def test_from_layout_to_layout_it_is_the_run_of_one_process(
+    four: World, eight: World, store: TokenStore, tmp_path: Path, alone: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    data = run_of(store, run_dir)
+    eight.run(train_up_to, data, 8, ALL_AXES)
+    saved = state_of(run_dir)
+    four.run(train_up_to, data, 8, {"pp": 4})  # nothing to do: it reads, and saves nothing
+    again = state_of(run_dir)
+    assert differences(again, saved) == 0.0 and again.lineage == saved.lineage
+    four.run(train_up_to, data, 14, {"pp": 4})
+    train_up_to(data, STEPS, {})
+    found, right = trajectory(run_dir), trajectory(alone)
+    assert [line["step"] for line in found] == list(range(1, STEPS + 1))
+    for line, expected in zip(found, right, strict=True):
+        assert line["tokens"] == expected["tokens"] and line["ramp"] == expected["ramp"]
+        assert line["lr"] == expected["lr"]
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-9)
+        assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-9)
+    assert differences(state_of(run_dir), state_of(alone)) <= 1e-9

@@ -1,8 +1,10 @@
 """Steps that go wrong: skipped, told, rolled back, and the same after any resume."""
 
+import gc
 import math
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from teleflm.files import read_jsonl
 from teleflm.growth.event import Lineage
 from teleflm.training.faults import Verdict, Watch
 from teleflm.training.hooks.base import Hook
+from teleflm.training.learner import Learner
 from teleflm.training.loop import default_hooks, train
 from teleflm.training.run import Run, StepRecord
 from teleflm.training.start import resolve_config
@@ -308,6 +311,39 @@ def test_a_roll_back_is_the_run_without_the_batches(
         for name, tensor in getattr(plain, field).items():
             assert torch.equal(getattr(state, field)[name], tensor), (field, name)
     assert [line["loss"] for line in lines] == [line["loss"] for line in trajectory(expected)]
+
+
+def test_a_skip_that_is_taken_back_is_no_event(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_text(monkeypatch, {11})
+    poison(monkeypatch, {6, 9})
+    run = train(spiky(store, tmp_path / "run", "roll_back"))
+    # Step 10 is poisoned before the roll back and after it.
+    assert events(run)[1:] == [("skip", 7, 1), ("roll_back", 8, 4), ("skip", 10, 1)]
+    assert load_checkpoint(find_checkpoint(run))[1].adam_steps == STEPS - 2
+
+
+def test_a_roll_back_holds_one_network_at_a_time(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_text(monkeypatch, NOISE)
+    alive: weakref.WeakSet[Learner] = weakref.WeakSet()
+    others: list[int] = []
+    real = Learner.__init__
+
+    def counted(learner: Learner, *args: Any) -> None:
+        others.append(len(alive))
+        alive.add(learner)
+        real(learner, *args)
+
+    monkeypatch.setattr(Learner, "__init__", counted)
+    gc.disable()
+    try:
+        train(spiky(store, tmp_path / "run", "roll_back"))
+    finally:
+        gc.enable()
+    assert others == [0, 0, 0]
 
 
 class After(Hook):

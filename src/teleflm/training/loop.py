@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import gc
 import math
 import sys
 import time
@@ -70,6 +71,8 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
         # A roll back is a resume: everything but its lineage comes from the disk.
         lineage = _loop(prepare(config, mixture, ranks, device), mine, stop)
         while lineage is not None:
+            # The old network is in a circle of references, and memory may not hold two.
+            gc.collect()
             lineage = _loop(prepare(config, mixture, ranks, device, lineage), mine, stop)
     return Path(config.run_dir)
 

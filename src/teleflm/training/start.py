@@ -1,13 +1,16 @@
 """Where a run starts: its resolved configuration, and the state before its first step."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
+from teleflm.checkpoint.ranks import Ranks
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
@@ -17,6 +20,7 @@ from teleflm.growth.event import Event
 from teleflm.growth.grow import grow
 from teleflm.growth.state import TrainingState
 from teleflm.model.init import initial_state
+from teleflm.model.region import Region
 from teleflm.training.growing import measured_distances, sample_tokens
 
 # A resumed run must be the same run; these say only how long, how often, and on what memory.
@@ -42,18 +46,28 @@ def resolve_config(data: dict[str, Any], source: str) -> RunConfig:
     return resolve_run(data, source, parent)
 
 
-def newest_whole_checkpoint(run_dir: Path) -> tuple[Manifest, TrainingState] | None:
+def newest_whole_checkpoint(
+    run_dir: Path,
+    regions: Mapping[str, Region] | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> tuple[Manifest, TrainingState] | None:
     """The newest checkpoint of a run that verifies; the ones passed over are named on stderr.
+
+    All ranks of the group (see `load_checkpoint`) come to the same one, whatever regions they ask
+    for. Nothing is deleted.
 
     Raises:
         CheckpointError: there are checkpoints, and every one is damaged.
+        ConfigError: `regions` are those of another model.
     """
-    found = checkpoints(run_dir)
+    ranks = Ranks(group)
+    found = ranks.from_first(lambda: checkpoints(run_dir))
     for folder in reversed(found):
         try:
-            return load_checkpoint(folder)
+            return load_checkpoint(folder, regions, group)
         except CheckpointError as error:
-            print(f"passing over a damaged checkpoint: {error}", file=sys.stderr)
+            if ranks.first:
+                print(f"passing over a damaged checkpoint: {error}", file=sys.stderr)
     if found:
         raise CheckpointError(
             f"{run_dir}: none of its {len(found)} checkpoints is whole; "

@@ -1,0 +1,65 @@
+"""Processes that save or load together."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """The ranks of a process group; a single one where `torch.distributed` is not initialised.
+
+    Args:
+        group: a group that carries CPU tensors (gloo), the world's where None.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self.group = group
+        self.many = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank(group) if self.many else 0
+        self.count = dist.get_world_size(group) if self.many else 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that speaks for all."""
+        return self.rank == 0
+
+    def agreed(self, action: Callable[[], T]) -> T:
+        """Do `action` on every rank; each gets its own result.
+
+        Raises:
+            Exception: what the lowest rank that failed raised, the same on all.
+        """
+        result, failure = _attempt(action)
+        failures: list[Exception | None] = [failure]
+        if self.many:
+            failures = [None] * self.count
+            dist.all_gather_object(failures, failure, group=self.group)
+        for rank, found in enumerate(failures):
+            if found is not None:
+                # One's own keeps its traceback.
+                raise failure if failure is not None and rank == self.rank else found
+        return result
+
+    def from_first(self, action: Callable[[], T]) -> T:
+        """Do `action` on the first rank; all get its result.
+
+        Raises:
+            Exception: what it raised there, the same on all.
+        """
+        done: list[Any] = list(_attempt(action)) if self.first else [None, None]
+        if self.many:
+            dist.broadcast_object_list(done, group=self.group, group_src=0)
+        result, failure = done
+        if failure is not None:
+            raise failure
+        return result
+
+
+def _attempt(action: Callable[[], T]) -> tuple[Any, Exception | None]:
+    try:
+        return action(), None
+    except Exception as error:
+        return None, error

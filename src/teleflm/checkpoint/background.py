@@ -13,24 +13,28 @@ class Staging:
     """Memory of its own for one state, used again for each."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, Tensors] = {"weights": {}, "exp_avg": {}, "exp_avg_sq": {}}
+        self._weights: Tensors = {}
+        self._exp_avg: Tensors = {}
+        self._exp_avg_sq: Tensors = {}
 
     def copy(self, state: TrainingState) -> TrainingState:
         """The state with its tensors in this memory, where the next copy replaces them."""
-        for kind, staged in self._kinds.items():
-            for name, tensor in getattr(state, kind).items():
-                if name not in staged:
-                    # Pinned, a GPU writes into it at the full speed of its bus.
-                    staged[name] = torch.empty_like(
-                        tensor,
-                        device="cpu",
-                        pin_memory=tensor.is_cuda,
-                        memory_format=torch.contiguous_format,
-                    )
-                staged[name].copy_(tensor, non_blocking=True)
+        _copy(state.weights, self._weights)
+        _copy(state.exp_avg, self._exp_avg)
+        _copy(state.exp_avg_sq, self._exp_avg_sq)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return replace(state, **self._kinds)
+        return replace(
+            state, weights=self._weights, exp_avg=self._exp_avg, exp_avg_sq=self._exp_avg_sq
+        )
+
+
+def _copy(tensors: Tensors, staged: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if name not in staged:
+            # Pinned, a GPU writes into it at the full speed of its bus.
+            staged[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        staged[name].copy_(tensor, non_blocking=True)
 
 
 class Background:

@@ -19,7 +19,6 @@ from teleflm.checkpoint.manifest import (
     strays,
 )
 from teleflm.checkpoint.parts import PREFIXES, Part
-from teleflm.checkpoint.ranks import Ranks
 from teleflm.checkpoint.reader import read_parts
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.checkpoint.source import ModelSource
@@ -33,6 +32,7 @@ from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, region_shape, whole
+from teleflm.parallel.ranks import Ranks
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

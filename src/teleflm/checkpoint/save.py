@@ -16,12 +16,12 @@ from torch.distributed.checkpoint import CheckpointException
 
 from teleflm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, record_files
 from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
-from teleflm.checkpoint.ranks import Ranks
 from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError
 from teleflm.files import naming_full_disk, written_aside
 from teleflm.growth.state import TrainingState
+from teleflm.parallel.ranks import Ranks
 
 TOKENIZER = "tokenizer"
 

@@ -10,7 +10,6 @@ import torch.distributed as dist
 
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
-from teleflm.checkpoint.ranks import Ranks
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
@@ -21,6 +20,7 @@ from teleflm.growth.grow import grow
 from teleflm.growth.state import TrainingState
 from teleflm.model.init import initial_state
 from teleflm.model.region import Region
+from teleflm.parallel.ranks import Ranks
 from teleflm.training.growing import measured_distances, sample_tokens
 
 # A resumed run must be the same run; these say only how long, how often, and on what memory.

@@ -7,11 +7,11 @@ import torch.distributed as dist
 
 from teleflm.checkpoint.background import Background, Staging
 from teleflm.checkpoint.load import checkpoint_step, checkpoints
-from teleflm.checkpoint.ranks import Ranks
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.errors import MachineError
 from teleflm.files import clear_left_behind, remove_folder
 from teleflm.growth.state import TrainingState
+from teleflm.parallel.ranks import Ranks
 from teleflm.training.hooks.base import Hook
 from teleflm.training.run import Run, StepRecord
 

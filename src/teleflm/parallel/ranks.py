@@ -1,8 +1,9 @@
-"""Processes that save or load together."""
+"""Processes that decide together."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -42,6 +43,14 @@ class Ranks:
                 # One's own keeps its traceback.
                 raise failure if failure is not None and rank == self.rank else found
         return result
+
+    def largest(self, value: int) -> int:
+        """The largest of the ranks' values, on each of them."""
+        if not self.many:
+            return value
+        found = torch.tensor(value)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
+        return int(found)
 
     def from_first(self, action: Callable[[], T]) -> T:
         """Do `action` on the first rank; all get its result.

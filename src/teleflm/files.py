@@ -103,6 +103,29 @@ def written_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; a process that is killed in between leaves nothing under its name."""
+    gone = folder.with_name(f".{folder.name}.partial")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def clear_left_behind(parent: Path) -> None:
+    """Remove what killed processes left of folders that they wrote or removed in `parent`.
+
+    Nobody else may be writing there.
+    """
+    for old in parent.glob(".*.old"):
+        # What a replacement had moved out of the way, and was killed before it took the place.
+        folder = parent / old.name[1 : -len(".old")]
+        if folder.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(folder)
+    for partial in parent.glob(".*.partial"):
+        shutil.rmtree(partial)
+
+
 @contextmanager
 def _owned(partial: Path) -> Iterator[None]:
     """Hold the empty folder `partial`, whatever a killed process left of it."""

@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_what_was_there(
     if place == "tensors":
         monkeypatch.setattr(dcp, "save", disk_full)
     elif place == "manifest":
-        monkeypatch.setattr(save_module, "record_files", disk_full)
+        monkeypatch.setattr(save_module, "_manifest", disk_full)
     elif place == "sync":
         monkeypatch.setattr(files, "sync", disk_full)
     else:
@@ -253,7 +253,7 @@ def test_a_fault_of_ours_is_not_called_a_full_disk(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(save_module, "record_files", broken)
+    monkeypatch.setattr(save_module, "_manifest", broken)
     with pytest.raises(ZeroDivisionError):
         save_checkpoint(tmp_path / "step", state, None, None)
     assert os.listdir(tmp_path) == []

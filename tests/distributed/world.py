@@ -90,8 +90,8 @@ def _serve(rank: int, ranks: int, store: str, inbox: Any, outbox: Any) -> None:
         timeout=timedelta(seconds=_SECONDS),
     )
     while True:
-        case, arguments = inbox.get()
         try:
+            case, arguments = inbox.get()
             outbox.put((rank, case(*arguments), None))
         except BaseException:
             outbox.put((rank, None, traceback.format_exc()))

@@ -4,20 +4,25 @@ import io
 import json
 import os
 import re
+import shutil
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import teleflm.training.hooks.checkpoints as hook_module
 import teleflm.training.hooks.progress as progress
-from teleflm.checkpoint.load import checkpoints, load_checkpoint
+from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import problems
 from teleflm.checkpoint.save import step_folder
 from teleflm.data.indexed import IndexedWriter
 from teleflm.data.store import TokenStore
-from teleflm.errors import DataError
+from teleflm.errors import DataError, StoppedError
 from teleflm.files import read_jsonl
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
@@ -195,6 +200,122 @@ def test_the_newest_stay(
 ) -> None:
     train(run_config(store.path, tmp_path / "run", checkpoint={"every": every, "keep": keep}))
     assert names(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(
+    ("every", "keep", "keep_every", "expected"),
+    [(1, 1, 2, [0, 2, 4, 6]), (1, 2, 4, [0, 4, 5, 6]), (2, 1, 3, [0, 6]), (1, 1, 100, [0, 6])],
+)
+def test_some_stay_for_ever(
+    store: TokenStore, tmp_path: Path, every: int, keep: int, keep_every: int, expected: list[int]
+) -> None:
+    section = {"every": every, "keep": keep, "keep_every": keep_every}
+    train(run_config(store.path, tmp_path / "run", checkpoint=section))
+    assert names(tmp_path / "run") == expected
+    # Counted in the run's own steps: this one begins at step 6, and 9 is its third.
+    fields = {"start_from": str(tmp_path / "run"), "training": {"steps": 4}}
+    config = run_config(store.path, tmp_path / "next", **fields, checkpoint=section)
+    _, parent = load_checkpoint(find_checkpoint(tmp_path / "run"))
+    config = config.model_copy(update={"model": parent.model})
+    train(config)
+    own = {step - 6 for step in names(tmp_path / "next")}
+    assert {step for step in own if step % keep_every == 0} == {
+        step for step in range(5) if step % keep_every == 0 and step % every == 0
+    }
+
+
+ASYNCHRONOUS = {"every": 1, "keep": 9, "asynchronous": True}
+
+
+def test_asynchronous_saves_hold_what_synchronous_ones_do(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    runs = [tmp_path / "synchronous", tmp_path / "asynchronous"]
+    for run, asynchronous in zip(runs, (False, True), strict=True):
+        section = {**ASYNCHRONOUS, "asynchronous": asynchronous}
+        train(run_config(store.path, run, checkpoint=section))
+        assert names(run) == [0, 1, 2, 3, 4, 5, 6]
+    for step in range(7):
+        states = [load_checkpoint(step_folder(run, step))[1] for run in runs]
+        for kind in ("weights", "exp_avg", "exp_avg_sq"):
+            one, other = (getattr(state, kind) for state in states)
+            assert all(torch.equal(one[name], other[name]) for name in one), (step, kind)
+
+
+class Slow:
+    """Saving that holds one step back until `go`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, held_back: int) -> None:
+        self.go = threading.Event()
+        self.asked: list[int] = []
+        real = hook_module.save_checkpoint
+
+        def save(folder: Path, *args: Any, **kwargs: Any) -> None:
+            self.asked.append(int(folder.name[5:]))
+            if self.asked[-1] == held_back:
+                assert self.go.wait(30)
+            real(folder, *args, **kwargs)
+
+        monkeypatch.setattr(hook_module, "save_checkpoint", save)
+
+
+def test_the_next_save_waits_for_the_one_before_and_the_run_does_not(
+    store: TokenStore, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, run = Slow(monkeypatch, held_back=2), tmp_path / "run"
+    seen: list[list[int]] = []
+
+    def look() -> None:
+        # One step after the save of step 2 began, and one before the next would.
+        seen.append(list(slow.asked))
+        assert names(run) == [0]
+        slow.go.set()
+
+    section = {"checkpoint": {"every": 2, "keep": 9, "asynchronous": True}}
+    train(run_config(store.path, run, **section), [Metrics(), SaveCheckpoints(), At(3, look)])
+    assert seen == [[0, 2]]
+    assert slow.asked == [0, 2, 4, 6]
+    # The weights moved on while step 2 was held back; what was saved is of step 2.
+    expected = load_checkpoint(step_folder(undisturbed, 2))[1].weights
+    saved = load_checkpoint(step_folder(run, 2))[1].weights
+    assert all(torch.equal(expected[name], saved[name]) for name in expected)
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_save_under_way_is_waited_for(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: bool
+) -> None:
+    slow, run = Slow(monkeypatch, held_back=4), tmp_path / "run"
+    end = (lambda: os.kill(os.getpid(), signal.SIGTERM)) if signalled else crash
+    threading.Timer(1.0, slow.go.set).start()
+    with pytest.raises(StoppedError if signalled else Crash):
+        train(
+            run_config(store.path, run, checkpoint={"every": 4, "asynchronous": True}),
+            [SaveCheckpoints(), At(5, end)],
+        )
+    assert names(run) == ([0, 4, 5] if signalled else [0, 4])
+    assert not [name for name in os.listdir(run / "checkpoints") if name.startswith(".")]
+
+
+def test_a_fault_in_the_background_ends_the_run(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hook_module, "save_checkpoint", broken)
+    with pytest.raises(ZeroDivisionError):
+        train(run_config(store.path, tmp_path / "run", checkpoint=ASYNCHRONOUS))
+
+
+def test_what_a_killed_process_left_is_cleared(store: TokenStore, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    crashed(store, run, 3, [SaveCheckpoints()])
+    folder = run / "checkpoints"
+    shutil.copytree(folder / "step-00000002", folder / ".step-00000005.partial")
+    (folder / "step-00000002").rename(folder / ".step-00000002.old")
+    train(run_config(store.path, run))
+    assert sorted(os.listdir(folder)) == [f"step-{step:08d}" for step in (2, 4, 6)]
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes(

@@ -13,7 +13,7 @@ import pytest
 import torch.distributed.checkpoint as dcp
 
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
-from teleflm.checkpoint.save import save_checkpoint
+from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.config.run import resolve_run
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import train_tokenizer
@@ -146,23 +146,54 @@ def test_a_second_signal_ends_it_at_once(
     assert_same_run(run, short)
 
 
-def test_a_full_disk_keeps_the_older_checkpoints(
-    store: TokenStore, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, real = tmp_path / "run", dcp.save
+def disk_full_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Make the saves of some steps fail."""
+    real = dcp.save
 
-    def full_later(*args: Any, **kwargs: Any) -> Any:
-        if lines(run) >= 4:
+    def save(*args: Any, storage_writer: Any, **kwargs: Any) -> Any:
+        folder = Path(storage_writer.path).name
+        if int(folder.removeprefix(".step-").removesuffix(".partial")) in steps:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*args, **kwargs)
+        return real(*args, storage_writer=storage_writer, **kwargs)
 
+    monkeypatch.setattr(dcp, "save", save)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_does_not_end_a_run(
+    store: TokenStore,
+    short: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asynchronous: bool,
+) -> None:
+    run = tmp_path / "run"
+    disk_full_at(monkeypatch, {4})
+    train(run_config(store.path, run, checkpoint={"keep": 2, "asynchronous": asynchronous}))
+    said = capsys.readouterr().err
+    assert f"without this checkpoint: {step_folder(run, 4)}: not written (No space left" in said
+    # Nothing older was removed for the one that was not written.
+    assert sorted(os.listdir(run / "checkpoints")) == ["step-00000002", "step-00000006"]
+    assert_same_run(run, short)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_at_the_end_is_an_error(
+    store: TokenStore,
+    short: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asynchronous: bool,
+) -> None:
+    run = tmp_path / "run"
+    config = run_config(store.path, run, checkpoint={"asynchronous": asynchronous})
     with monkeypatch.context() as patch:
-        patch.setattr(dcp, "save", full_later)
-        with pytest.raises(MachineError, match=r"step-00000004: not written \(No space left"):
-            train(run_config(store.path, run))
-    assert [path.name for path in checkpoints(run)] == ["step-00000000", "step-00000002"]
+        disk_full_at(patch, {4, 6})
+        with pytest.raises(MachineError, match=r"step-00000006: not written \(No space left"):
+            train(config)
     assert sorted(os.listdir(run / "checkpoints")) == ["step-00000000", "step-00000002"]
-    train(run_config(store.path, run))
+    train(config)
     assert_same_run(run, short)
 
 

@@ -1,31 +1,50 @@
 """Loading: our checkpoints, and any model by its path."""
 
-import warnings
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
+import torch.distributed as dist
 from torch.distributed.checkpoint import HuggingFaceStorageReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from teleflm.checkpoint.manifest import MANIFEST, Manifest, problems, read_manifest
-from teleflm.checkpoint.save import FIRST_MOMENT, SECOND_MOMENT, TOKENIZER
+from teleflm.checkpoint.manifest import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    misfit,
+    problems,
+    read_manifest,
+    strays,
+)
+from teleflm.checkpoint.parts import PREFIXES, Part
+from teleflm.checkpoint.reader import read_parts
+from teleflm.checkpoint.save import TOKENIZER
 from teleflm.checkpoint.source import ModelSource
+from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
-from teleflm.errors import CheckpointError
+from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.fold import fold
 from teleflm.growth.ramp import ramp_at
-from teleflm.growth.state import Tensors, TrainingState
+from teleflm.growth.state import TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
+from teleflm.model.region import Region, region_shape, whole
+from teleflm.parallel.ranks import Ranks
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """The finished checkpoints of a run folder, oldest first."""
     # Eight digits or more, see `step_folder`; by number, as the name's order ends at 1e8 steps.
     found = [p for p in (run_dir / "checkpoints").glob("step-*") if p.name[5:].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    return sorted(found, key=checkpoint_step)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The step of a run's checkpoint, by its name."""
+    return int(folder.name[5:])
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -44,19 +63,41 @@ def find_checkpoint(path: Path) -> Path:
     raise CheckpointError(f"{path}: neither a checkpoint (no {MANIFEST}) nor a run folder with one")
 
 
-def load_checkpoint(folder: Path) -> tuple[Manifest, TrainingState]:
+def load_checkpoint(
+    folder: Path,
+    regions: Mapping[str, Region] | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> tuple[Manifest, TrainingState]:
     """A checkpoint's manifest and training state, every file checked against the manifest.
+
+    Where `torch.distributed` is initialised, all ranks of the group load together: each checks its
+    share of the files and reads what it is to hold, and what is wrong for one is wrong for all.
+
+    Args:
+        folder: the checkpoint, whatever layout it was saved on.
+        regions: what this process is to hold, all of it where None.
+        group: a process group that carries CPU tensors (gloo), the world's where None.
 
     Raises:
         CheckpointError: it is damaged; the first bad file is named.
+        ConfigError: `regions` are those of another model.
     """
-    manifest = read_manifest(folder)
-    for problem in problems(folder):
-        raise CheckpointError(f"{problem}; use another checkpoint of the run")
-    names = list(parameter_names(manifest.model))
+    ranks = Ranks(group)
+    manifest = ranks.from_first(lambda: read_manifest(folder))
+    names = sorted(manifest.files)
+    # In one piece each, so that on the layout that it was saved on a rank checks its own files.
+    share = {
+        name: manifest.files[name]
+        for index, name in enumerate(names)
+        if index * ranks.count // len(names) == ranks.rank
+    }
+
+    ranks.agreed(lambda: _check_regions(folder, manifest.model, regions or {}))
+    ranks.agreed(lambda: _look(folder, manifest, share))
+    parts = ranks.agreed(lambda: _read(folder, manifest.model, regions, share))
+    held = list(parameter_names(manifest.model) if regions is None else regions)
     weights, first, second = (
-        _read_tensors(folder, manifest, prefix, names)
-        for prefix in ("", FIRST_MOMENT, SECOND_MOMENT)
+        {name: parts[prefix + name].tensor for name in held} for prefix in PREFIXES
     )
     state = TrainingState(
         model=manifest.model,
@@ -69,27 +110,64 @@ def load_checkpoint(folder: Path) -> tuple[Manifest, TrainingState]:
         sequences=manifest.sequences,
         flops=manifest.flops,
         lineage=manifest.lineage,
+        regions=regions,
     )
     return manifest, state
 
 
-def _read_tensors(folder: Path, manifest: Manifest, prefix: str, names: list[str]) -> Tensors:
-    reader = HuggingFaceStorageReader(str(folder))
-    stored = reader.read_metadata().state_dict_metadata
-    tensors: Tensors = {}
-    for name in names:
-        found = stored.get(prefix + name)
-        shape = parameter_of(name).shape(manifest.model)
-        if not isinstance(found, TensorStorageMetadata) or tuple(found.size) != shape:
-            raise CheckpointError(
-                f"{folder}: tensor {prefix + name!r} is missing or not of shape {shape}; "
-                "this is a checkpoint of another model"
+def _check_regions(folder: Path, model: ModelConfig, regions: Mapping[str, Region]) -> None:
+    known = set(parameter_names(model))
+    for name, region in regions.items():
+        shape = parameter_of(name).shape(model) if name in known else None
+        if shape is None or any(side.stop > size for side, size in zip(region, shape, strict=True)):
+            raise ConfigError(
+                f"{folder}: its model is not the run's ({name} is of shape {shape} there); resolve "
+                "the run with the checkpoint's model, or give another run_dir"
             )
-        tensors[prefix + name] = torch.empty(shape, dtype=found.properties.dtype)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(tensors, storage_reader=reader, no_dist=True)
-    return {name: tensors[prefix + name] for name in names}
+
+
+def _look(folder: Path, manifest: Manifest, share: Mapping[str, FileRecord]) -> None:
+    """Find what is wrong without reading, before the reader stumbles over it."""
+    seen = (misfit(folder / name, record) for name, record in share.items())
+    for problem in chain(filter(None, seen), strays(folder, manifest.files)):
+        raise CheckpointError(f"{problem}; use another checkpoint of the run")
+
+
+def _read(
+    folder: Path,
+    model: ModelConfig,
+    regions: Mapping[str, Region] | None,
+    share: Mapping[str, FileRecord],
+) -> dict[str, Part]:
+    if regions is None:
+        regions = {name: whole(parameter_of(name).shape(model)) for name in parameter_names(model)}
+    try:
+        stored = HuggingFaceStorageReader(str(folder)).read_metadata()
+        parts = {
+            prefix + name: _room_for(prefix, name, region, folder, model, stored)
+            for prefix in PREFIXES
+            for name, region in regions.items()
+        }
+        read_parts(folder, stored, parts, share)
+    except Exception:
+        # A damaged header is read before its file's checksum is known, and leads to anything.
+        for problem in problems(folder):
+            raise CheckpointError(f"{problem}; use another checkpoint of the run") from None
+        raise
+    return parts
+
+
+def _room_for(
+    prefix: str, name: str, region: Region, folder: Path, model: ModelConfig, stored: Metadata
+) -> Part:
+    shape = parameter_of(name).shape(model)
+    found = stored.state_dict_metadata.get(prefix + name)
+    if not isinstance(found, TensorStorageMetadata) or tuple(found.size) != shape:
+        raise CheckpointError(
+            f"{folder}: tensor {prefix + name!r} is missing or not of shape {shape}; "
+            "this is a checkpoint of another model"
+        )
+    return Part(torch.empty(region_shape(region), dtype=found.properties.dtype), region, shape)
 
 
 def open_model(path: Path) -> ModelSource:

@@ -1,7 +1,8 @@
 """The manifest: what a checkpoint says of itself, and the check that it is whole."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -79,15 +80,34 @@ def problems(folder: Path) -> Iterator[str]:
         CheckpointError: the manifest itself is missing or damaged.
     """
     files = read_manifest(folder).files
-    for name, record in files.items():
-        path = folder / name
-        if not path.is_file():
-            yield f"{path}: missing"
-        elif path.stat().st_size != record.bytes:
-            yield f"{path}: {path.stat().st_size} bytes instead of {record.bytes}"
-        elif _sha256(path) != record.sha256:
-            yield f"{path}: checksum differs, the file was changed"
-    # The reader takes tensors from every such file, so a stray copy would be loaded unchecked.
+
+    def check(name: str) -> str | None:
+        path, record = folder / name, files[name]
+        if (problem := misfit(path, record)) is not None:
+            return problem
+        return changed(path) if _sha256(path) != record.sha256 else None
+
+    with ThreadPoolExecutor() as pool:
+        yield from filter(None, pool.map(check, files))
+    yield from strays(folder, files)
+
+
+def misfit(path: Path, record: FileRecord) -> str | None:
+    """What can be seen to be wrong with a file without reading it."""
+    if not path.is_file():
+        return f"{path}: missing"
+    if path.stat().st_size != record.bytes:
+        return f"{path}: {path.stat().st_size} bytes instead of {record.bytes}"
+    return None
+
+
+def changed(path: Path) -> str:
+    """What to say of a file with another checksum than its record's."""
+    return f"{path}: checksum differs, the file was changed"
+
+
+def strays(folder: Path, files: Container[str]) -> Iterator[str]:
+    """Files that the reader would take tensors from, and that are none of the checkpoint's."""
     for path in sorted(folder.glob("*.safetensors")):
         if path.name not in files:
             yield f"{path}: not one of the checkpoint's files, move it away"

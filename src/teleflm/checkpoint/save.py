@@ -1,26 +1,29 @@
 """Saving: a checkpoint folder of that name is whole, or it is not there.
 
-Files are written into a hidden folder beside, synced, listed with size and checksum in the
-manifest, and renamed into place. The tensors are PyTorch's distributed checkpoint in safetensors
-files: sharded saving and loading without a pickle.
+Every rank writes its parts into a hidden folder beside, and syncs them. The first one lists all
+files with size and checksum in the manifest, and renames the folder into place. Where one rank
+fails, all do, nothing is left behind and what was there stands.
 """
 
 import shutil
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import CheckpointException
 
-from teleflm.checkpoint.manifest import MANIFEST, Manifest, record_files
+from teleflm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, record_files
+from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
+from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError
-from teleflm.files import written_aside
+from teleflm.files import naming_full_disk, written_aside
 from teleflm.growth.state import TrainingState
+from teleflm.parallel.ranks import Ranks
 
 TOKENIZER = "tokenizer"
-# Prefixes of the three kinds of tensors; weights keep their plain names.
-FIRST_MOMENT, SECOND_MOMENT = "exp_avg.", "exp_avg_sq."
 
 
 def step_folder(run_dir: Path, step: int) -> Path:
@@ -35,54 +38,85 @@ def save_checkpoint(
     tokenizer: Path | None,
     *,
     force: bool = False,
+    group: dist.ProcessGroup | None = None,
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint; where `torch.distributed` is initialised, all ranks of the group do.
+
+    What it holds does not depend on who held what: tensors have the model's shapes. A part that
+    several ranks hold is written by one of them.
 
     Args:
-        folder: where; its parent is made.
-        state: what to save.
+        folder: where, on a disk that all ranks see; its parent is made.
+        state: what to save, on each rank the regions that it holds.
         config: the resolved run, for the manifest.
         tokenizer: a folder of tokenizer files that travels with the model.
         force: replace what is there.
+        group: a process group that carries CPU tensors (gloo), the world's where None.
 
     Raises:
         CheckpointError: something is there already.
-        MachineError: the disk is full or fails; nothing is left behind, older checkpoints stand.
+        MachineError: the disk of a rank is full or fails.
+        RunLockedError: another process is writing the same checkpoint.
     """
-    if folder.exists() and not force:
-        raise CheckpointError(f"{folder}: exists; give another place, or --force to replace it")
-    with written_aside(folder) as partial:
-        _write_tensors(partial, state)
-        if tokenizer is not None:
-            shutil.copytree(tokenizer, partial / TOKENIZER)
-        manifest = Manifest(
-            step=state.step,
-            tokens=state.tokens,
-            sequences=state.sequences,
-            flops=state.flops,
-            adam_steps=state.adam_steps,
-            model=state.model,
-            lineage=state.lineage,
-            config=config,
-            files=record_files(partial),
-        )
-        (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    ranks = Ranks(group)
+    with ExitStack() as aside, naming_full_disk(folder):
+
+        def begin() -> Path:
+            if folder.exists() and not force:
+                raise CheckpointError(
+                    f"{folder}: exists; give another place, or --force to replace it"
+                )
+            return aside.enter_context(written_aside(folder))
+
+        def complete() -> None:
+            if tokenizer is not None:
+                shutil.copytree(tokenizer, partial / TOKENIZER)
+                for name, record in record_files(partial / TOKENIZER).items():
+                    records[f"{TOKENIZER}/{name}"] = record
+            manifest = _manifest(state, config, records)
+            (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+            aside.close()
+
+        partial = ranks.from_first(begin)
+        records = _write_tensors(partial, state, ranks)
+        ranks.from_first(complete)
 
 
-def _write_tensors(folder: Path, state: TrainingState) -> None:
-    tensors = dict(state.weights)
-    tensors |= {FIRST_MOMENT + name: moment for name, moment in state.exp_avg.items()}
-    tensors |= {SECOND_MOMENT + name: moment for name, moment in state.exp_avg_sq.items()}
+def _manifest(
+    state: TrainingState, config: RunConfig | None, files: dict[str, FileRecord]
+) -> Manifest:
+    return Manifest(
+        step=state.step,
+        tokens=state.tokens,
+        sequences=state.sequences,
+        flops=state.flops,
+        adam_steps=state.adam_steps,
+        model=state.model,
+        lineage=state.lineage,
+        config=config,
+        files=files,
+    )
+
+
+def _write_tensors(folder: Path, state: TrainingState, ranks: Ranks) -> dict[str, FileRecord]:
+    """Write every rank's parts; what was written is known on the first one."""
+    writer = StreamingWriter(folder)
     with warnings.catch_warnings():
         # It says that there is no process group; with one process there need not be.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         try:
-            dcp.save(
-                tensors,
-                storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
-                no_dist=True,
+            stored = dcp.save(
+                dict(parts_of(state)),
+                storage_writer=writer,
+                planner=PartPlanner(),
+                process_group=ranks.group,
+                no_dist=not ranks.many,
             )
         except CheckpointException as error:
             # It is no Exception, so nobody would catch it, and hides what failed in its text.
-            failure, _ = next(iter(error.failures.values()))
+            failure, _ = min(error.failures.items())[1]
             raise failure from None
+    # That each tensor is all there was checked with the plan; one that nobody holds is in none.
+    if missing := all_names(state) - stored.state_dict_metadata.keys():
+        raise ValueError(f"no rank holds {min(missing)!r} and {len(missing) - 1} others")
+    return writer.records

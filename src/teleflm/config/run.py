@@ -109,10 +109,16 @@ class ScheduleConfig(Strict):
 
 
 class CheckpointConfig(Strict):
-    """Save every `every` steps (and at the end), keep the newest `keep`."""
+    """Save every `every` steps (and at the end), keep the newest `keep`.
+
+    Those whose step in this run is a multiple of `keep_every` stay for ever. An `asynchronous` save
+    copies the state and is written while the next steps run.
+    """
 
     every: int = Field(default=1000, ge=1)
     keep: int = Field(default=2, ge=1)
+    keep_every: int | None = Field(default=None, ge=1)
+    asynchronous: bool = False
 
 
 class EvaluationConfig(Strict):

@@ -1,0 +1,135 @@
+"""Writing a rank's parts as safetensors files that distributed checkpoint reads.
+
+PyTorch's own writer turns all tensors into bytes before the first is written, which takes their
+memory again. Here the bytes stream from the tensors into the file, and into its checksum.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from teleflm.checkpoint.manifest import FileRecord
+
+# SHA-256 takes about 1 GB/s of a core and cannot be split within a file, so that a rank with much
+# to write spreads it over files, one a thread.
+FILES_AT_ONCE = 4
+_WORTH_A_FILE = 64 << 20
+# Bytes that are hashed and written while they are in the processor's cache.
+PIECE = 1 << 20
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+}
+
+
+class StreamingWriter(HuggingFaceStorageWriter):
+    """Writes into a folder that is there already; every file is synced.
+
+    `records` is what was written by all ranks; it is known on the first rank only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), save_distributed=True)
+        self._folder = folder
+        self.records: dict[str, FileRecord] = {}
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        return plan
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        shard = plan.storage_data["shard_index"]
+        files = {
+            f"shard-{shard:05d}-{number}.safetensors": items
+            for number, items in enumerate(_spread(plan.items))
+        }
+
+        def write(name: str) -> WriteResult:
+            record = _write_file(self._folder / name, files[name], planner)
+            return WriteResult(MetadataIndex(name), record.bytes, record)
+
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            results = list(pool.map(write, files))
+        future: Future[list[WriteResult]] = Future()
+        future.set_result(results)
+        return future
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        for result in chain.from_iterable(results):
+            self.records[result.index.fqn] = result.storage_data
+
+
+def _bytes(item: WriteItem) -> int:
+    assert item.tensor_data is not None
+    data = item.tensor_data
+    return data.chunk.sizes.numel() * data.properties.dtype.itemsize
+
+
+def _spread(items: list[WriteItem]) -> list[list[WriteItem]]:
+    """The items for each file, none for none: files of about the same size."""
+    files = min(FILES_AT_ONCE, len(items), 1 + sum(map(_bytes, items)) // _WORTH_A_FILE)
+    spread: list[list[WriteItem]] = [[] for _ in range(files)]
+    sizes = [0] * files
+    for item in sorted(items, key=_bytes, reverse=True):
+        lightest = sizes.index(min(sizes))
+        spread[lightest].append(item)
+        sizes[lightest] += _bytes(item)
+    return spread
+
+
+def _write_file(path: Path, items: list[WriteItem], planner: SavePlanner) -> FileRecord:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in chain([_header(items)], *(_pieces(item, planner) for item in items)):
+            digest.update(piece)
+            file.write(piece)
+            _start_writing(file.fileno(), file.tell() - len(piece), len(piece))
+        file.flush()
+        os.fsync(file.fileno())
+        return FileRecord(bytes=file.tell(), sha256=digest.hexdigest())
+
+
+def _start_writing(descriptor: int, start: int, length: int) -> None:
+    """Have the disk begin with these bytes now, not only at the sync, where the system can."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+
+
+def _header(items: list[WriteItem]) -> bytes:
+    """What a safetensors file begins with, and where distributed checkpoint looks for offsets."""
+    tensors, offsets, end = {}, {}, 0
+    for item in items:
+        assert item.tensor_data is not None
+        name, chunk = item.index.fqn, item.tensor_data.chunk
+        start, end = end, end + _bytes(item)
+        tensors[name] = {
+            "dtype": _DTYPES[item.tensor_data.properties.dtype],
+            "shape": list(chunk.sizes),
+            "data_offsets": [start, end],
+        }
+        offsets[name] = {"saved_offsets": list(chunk.offsets)}
+    own = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
+    text = json.dumps({"__metadata__": own, **tensors}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _pieces(item: WriteItem, planner: SavePlanner) -> Iterator[bytes | memoryview]:
+    tensor = planner.resolve_data(item)
+    assert isinstance(tensor, Tensor)
+    data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]

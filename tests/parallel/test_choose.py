@@ -1,6 +1,7 @@
 """Layouts are resolved as asked for, and refused by name with the nearest that fit."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +198,11 @@ def test_what_does_not_fit_is_refused_by_name(case: str) -> None:
     with pytest.raises(ConfigError) as error:
         layout_for(run(**sections), ranks)
     assert message in str(error.value)
+
+
+def test_the_guide_shows_the_error_as_it_is() -> None:
+    guide = (Path(__file__).parents[2] / "docs/parallel.md").read_text(encoding="utf-8")
+    assert f"error: {MISFITS['ranks'][2]}" in " ".join(guide.split())
 
 
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 6, 8, 12])

@@ -14,6 +14,8 @@ from teleflm.config.run import RunConfig, load_run, resolve_run
 from teleflm.config.series import load_series
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import train_tokenizer
+from teleflm.parallel.choose import layout_for
+from teleflm.parallel.layout import Layout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Published: the stage's tokens, and the model that it ends with.
@@ -99,6 +101,13 @@ def test_the_published_jobs(stage: str) -> None:
     assert (run.optimizer.clip, run.optimizer.weight_decay) == (1.0, 0.0)
     assert run.schedule.min_ratio == 0.1
     assert max(run.schedule.warmup_steps, run.growth.ramp if run.growth else 0) < run.training.steps
+
+
+@pytest.mark.parametrize(("stage", "tp", "pp"), [("52b", 4, 2), ("1t", 32, 28)])
+def test_the_published_layouts_fit(stage: str, tp: int, pp: int) -> None:
+    layout = [f"parallel.tp={tp}", f"parallel.pp={pp}"]
+    run = load_run(EXAMPLES / f"tele-flm-{stage}.yaml", layout)
+    assert layout_for(run, 896) == Layout(pp=pp, tp=tp, dp_shard=896 // tp // pp)
 
 
 def test_the_cosine_of_the_52b_reaches_over_more_than_its_run() -> None:

@@ -27,7 +27,8 @@ class DataConfig(Strict):
 class TrainingConfig(Strict):
     """Steps of this run; batches are counted in sequences.
 
-    `micro_batch` defaults to the whole batch. `compile` passes each block through torch.compile.
+    `micro_batch` defaults to all that a data-parallel rank reads, or in a pipeline to the most that
+    its schedule takes. `compile` passes each block through torch.compile.
     """
 
     steps: int = Field(ge=1)
@@ -57,7 +58,7 @@ class ParallelConfig(Strict):
     `stages_per_rank` defaults to 1 with the schedule `1f1b`, else to 2. `activation_checkpointing`
     keeps everything, the results of matrix products and attention (`selective`), or a block's
     input (`full`). `gather_dtype` and `reduce_dtype` are what weights and gradients travel in
-    between data-parallel ranks; the masters' own unless given.
+    between data-parallel ranks: the first the masters' own unless given, the second as the first.
     """
 
     tp: int = Field(default=1, ge=1)

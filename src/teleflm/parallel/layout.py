@@ -4,17 +4,12 @@ No process group is needed here, so that a laptop can ask what rank 417 of 896 w
 """
 
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from itertools import accumulate
 
 from teleflm.config.model import ModelConfig
-from teleflm.config.run import TrainingConfig
-from teleflm.model.axes import (
-    PARAMETERS,
-    Axis,
-    Parameter,
-    layer_of,
-    parameter_names,
-    parameter_of,
-)
+from teleflm.config.run import PipelineSchedule, TrainingConfig
+from teleflm.model.axes import PARAMETERS, Axis, Parameter
 from teleflm.model.region import Region, entries
 
 # What tensor parallelism splits; the hidden axis stays whole on every rank.
@@ -90,24 +85,26 @@ def padded_vocabulary(vocab_size: int, tp: int) -> int:
 
 
 def stage_layers(model: ModelConfig, stages: int) -> list[range]:
-    """The layers of each pipeline stage.
+    """The layers of each pipeline stage; at most as many stages as layers.
 
-    A layer counts 1, embedding and head what they weigh against one; each further layer goes to
-    the stage that is least loaded with it, so the heaviest stage is as light as can be.
+    Embedding and head weigh what they have of parameters. Each further layer goes to the stage that
+    is least loaded with it, so the heaviest stage is as light as can be.
     """
-    per_layer = sum(
+    layer = sum(
         _size(parameter, model) for pattern, parameter in PARAMETERS.items() if "*" in pattern
     )
-    ends = {
-        0: _size(PARAMETERS["model.embed_tokens.weight"], model) / per_layer,
-        stages - 1: _size(PARAMETERS["lm_head.weight"], model) / per_layer,
-    }
+    loads = [layer] * stages
+    loads[0] += _size(PARAMETERS["model.embed_tokens.weight"], model)
+    loads[-1] += _size(PARAMETERS["lm_head.weight"], model)
+    lightest = [(load, stage) for stage, load in enumerate(loads)]
+    heapify(lightest)
     counts = [1] * stages
     for _ in range(model.num_hidden_layers - stages):
-        lightest = min(range(stages), key=lambda s: (counts[s] + ends.get(s, 0.0), s))
-        counts[lightest] += 1
-    starts = [sum(counts[:stage]) for stage in range(stages)]
-    return [range(start, start + count) for start, count in zip(starts, counts, strict=True)]
+        load, stage = lightest[0]
+        counts[stage] += 1
+        heapreplace(lightest, (load + layer, stage))
+    ends = list(accumulate(counts))
+    return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
 
 def _size(parameter: Parameter, model: ModelConfig) -> int:
@@ -119,24 +116,29 @@ def stages_of(layout: Layout, rank: int) -> list[int]:
     return list(range(layout.place(rank).pp, layout.stages, layout.pp))
 
 
-def stage_of(name: str, layers: list[range]) -> int:
-    """The stage that holds a parameter: embedding with the first layer, norm and head with the
-    last."""
-    layer = layer_of(name)
-    if layer is not None:
-        return next(stage for stage, held in enumerate(layers) if layer in held)
-    return 0 if name.startswith("model.embed_tokens") else len(layers) - 1
+def micro_batches_fit(count: int, layout: Layout, schedule: PipelineSchedule) -> bool:
+    """Whether a pipeline takes a batch in so many micro-batches.
+
+    Each pipeline rank needs one. `1f1b` takes any number above; the others deal them out in rounds
+    of equal size, of which there are as many as give each rank a micro-batch in each.
+    """
+    rounds = count // layout.pp
+    return rounds > 0 and (schedule == "1f1b" or count % rounds == 0)
 
 
-def micro_batch_of(training: TrainingConfig, layout: Layout) -> int:
+def micro_batch_of(training: TrainingConfig, layout: Layout, schedule: PipelineSchedule) -> int:
     """Sequences at a time on a data-parallel rank: what is configured, else all of its share, or
-    with a pipeline as many as leave each stage a micro-batch."""
+    with a pipeline the most that the schedule takes."""
     if training.micro_batch is not None:
         return training.micro_batch
     share = training.global_batch // layout.dp
     if layout.pp == 1:
         return share
-    return next(micro for micro in range(share // layout.stages, 0, -1) if share % micro == 0)
+    return max(
+        micro
+        for micro in range(1, share + 1)
+        if share % micro == 0 and micro_batches_fit(share // micro, layout, schedule)
+    )
 
 
 def regions(layout: Layout, model: ModelConfig, rank: int) -> dict[str, Region]:
@@ -145,13 +147,22 @@ def regions(layout: Layout, model: ModelConfig, rank: int) -> dict[str, Region]:
     Tensor parallelism splits its dim evenly, then data-parallel sharding cuts dim 0 of what is
     left as `torch.chunk` does. What lies in the padding of the vocabulary is left out.
     """
-    place, mine = layout.place(rank), set(stages_of(layout, rank))
-    layers = stage_layers(model, layout.stages)
+    place, layers = layout.place(rank), stage_layers(model, layout.stages)
     held: dict[str, Region] = {}
-    for name in parameter_names(model):
-        if stage_of(name, layers) in mine:
-            held[name] = _region(parameter_of(name), model, layout, place)
+    for pattern, parameter in PARAMETERS.items():
+        region = _region(parameter, model, layout, place)
+        for stage in stages_of(layout, rank):
+            held.update((name, region) for name in _names(pattern, stage, layers))
     return held
+
+
+def _names(pattern: str, stage: int, layers: list[range]) -> list[str]:
+    """The parameters of a stage that a row of the axes table stands for: the embedding is with the
+    first layer, norm and head with the last."""
+    if "*" in pattern:
+        return [pattern.replace("*", str(layer)) for layer in layers[stage]]
+    home = 0 if pattern.startswith("model.embed_tokens") else len(layers) - 1
+    return [pattern] if stage == home else []
 
 
 def _region(parameter: Parameter, model: ModelConfig, layout: Layout, place: Place) -> Region:

@@ -37,7 +37,7 @@ class ManyRanks:
         self.data_ranks = layout.dp
         self._mesh = mesh
         self._share = recipe.training.global_batch // layout.dp
-        self._micro_batch = micro_batch_of(recipe.training, layout)
+        self._micro_batch = micro_batch_of(recipe.training, layout, recipe.parallel.schedule)
         self._stages = build_stages(model, mesh, recipe)
         self.networks = [stage.network for stage in self._stages]
         held = regions(layout, model, mesh.rank)

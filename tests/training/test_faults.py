@@ -85,7 +85,7 @@ def test_what_is_not_finite_is_skipped_whatever_the_answer_to_spikes(bad: float)
 def other_text(monkeypatch: pytest.MonkeyPatch, batches: set[int]) -> None:
     """All text is one word over and over, but for these batches of the run, which are noise."""
 
-    def batch(loader: Loader, step: int) -> Any:
+    def batch(loader: Loader, step: int, *_: int) -> Any:
         number = loader._first_row(step) // 4
         rows = np.full((4, 17), 7, np.int64)
         noise = np.random.default_rng(number).integers(300, size=(4, 17))
@@ -154,7 +154,7 @@ def test_what_follows_a_skip_is_as_if_its_batch_had_not_been(
     real = Loader.batch
     with monkeypatch.context() as patch:
         # The same batches, but for one in between that is poisoned.
-        patch.setattr(Loader, "batch", lambda loader, step: real(loader, step - (step > 2)))
+        patch.setattr(Loader, "batch", lambda loader, step, *_: real(loader, step - (step > 2)))
         poison(patch, {2})
         steps = {"steps": 7}
         run = train(
@@ -302,7 +302,9 @@ def test_a_roll_back_is_the_run_without_the_batches(
     assert [line["flops"] for line in lines] == [lines[0]["flops"] * count for count in read]
 
     real = Loader.batch
-    monkeypatch.setattr(Loader, "batch", lambda loader, step: real(loader, step + 6 * (step >= 8)))
+    monkeypatch.setattr(
+        Loader, "batch", lambda loader, step, *_: real(loader, step + 6 * (step >= 8))
+    )
     expected = train(spiky(store, tmp_path / "expected", "log", **more))
     (_, state), (_, plain) = (load_checkpoint(find_checkpoint(path)) for path in (run, expected))
     assert (state.step, state.adam_steps) == (plain.step, plain.adam_steps) == (STEPS, STEPS)
@@ -332,10 +334,10 @@ def test_a_roll_back_holds_one_network_at_a_time(
     others: list[int] = []
     real = Learner.__init__
 
-    def counted(learner: Learner, *args: Any) -> None:
+    def counted(learner: Learner, *args: Any, **more: Any) -> None:
         others.append(len(alive))
         alive.add(learner)
-        real(learner, *args)
+        real(learner, *args, **more)
 
     monkeypatch.setattr(Learner, "__init__", counted)
     gc.disable()

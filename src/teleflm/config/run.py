@@ -58,7 +58,7 @@ class ParallelConfig(Strict):
     `stages_per_rank` defaults to 1 with the schedule `1f1b`, else to 2. `activation_checkpointing`
     keeps everything, the results of matrix products and attention (`selective`), or a block's
     input (`full`). `gather_dtype` and `reduce_dtype` are what weights and gradients travel in
-    between data-parallel ranks: the first the masters' own unless given, the second as the first.
+    between data-parallel ranks; the masters' own unless given.
     """
 
     tp: int = Field(default=1, ge=1)

@@ -65,14 +65,16 @@ def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
         # Block by block: one graph for all, and FSDP's hooks stay outside of it.
         if recipe.training.compile:
             block.compile()
-    _shard(stage, mesh, recipe.parallel)
+    _shard(stage, mesh, recipe)
 
 
-def _shard(stage: Stage, mesh: Mesh, parallel: ParallelConfig) -> None:
+def _shard(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     """Masters, gradients and moments sharded over the data-parallel ranks, a group a block."""
+    parallel = recipe.parallel
     policy = MixedPrecisionPolicy(
-        param_dtype=_dtype(parallel.gather_dtype),
-        reduce_dtype=_dtype(parallel.reduce_dtype),
+        param_dtype=_TORCH_DTYPES.get(parallel.gather_dtype or ""),
+        # Sums of many ranks: in the masters' precision, also where weights travel in less.
+        reduce_dtype=_TORCH_DTYPES.get(parallel.reduce_dtype or "", recipe.weights),
         cast_forward_inputs=False,
     )
     # A pipeline runs many micro-batches forward before it goes backward: gathering again for each
@@ -93,10 +95,6 @@ def _shard(stage: Stage, mesh: Mesh, parallel: ParallelConfig) -> None:
             # The loss is divided by the whole batch's tokens: gradients are summed over ranks.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    return _TORCH_DTYPES[name] if name is not None else None
 
 
 def _materialise(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, ramp, train_step
+from benchmarks import attention, checkpoint, ramp, train_step
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
@@ -91,3 +91,15 @@ def test_ramp_and_attention_run(
     monkeypatch.setattr(attention, "SHAPES", ((1, 1, 4, 4),))
     attention.main(pairs=2)
     assert "in the ramp" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_checkpoint_measures_one_rank_and_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So little says nothing of speed, and its verdict neither.
+    checkpoint.main(["--folder", str(tmp_path), "--megabytes", "60", "--pairs", "1"])
+    said = capsys.readouterr().out
+    for row in ("1 rank, ", "2 ranks, ", "save ", "load ", "memory for asynchronous save: 1.0"):
+        assert row in said
+    assert list(tmp_path.iterdir()) == []

@@ -248,13 +248,17 @@ class Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, held_back: int) -> None:
         self.go = threading.Event()
         self.asked: list[int] = []
+        self.done: list[int] = []
+        self.overlap = False
         real = hook_module.save_checkpoint
 
         def save(folder: Path, *args: Any, **kwargs: Any) -> None:
+            self.overlap |= self.asked != self.done
             self.asked.append(int(folder.name[5:]))
             if self.asked[-1] == held_back:
                 assert self.go.wait(30)
             real(folder, *args, **kwargs)
+            self.done.append(self.asked[-1])
 
         monkeypatch.setattr(hook_module, "save_checkpoint", save)
 
@@ -269,12 +273,14 @@ def test_the_next_save_waits_for_the_one_before_and_the_run_does_not(
         # One step after the save of step 2 began, and one before the next would.
         seen.append(list(slow.asked))
         assert names(run) == [0]
-        slow.go.set()
+        # By then the run has come to the next save, and waits.
+        threading.Timer(1.0, slow.go.set).start()
 
     section = {"checkpoint": {"every": 2, "keep": 9, "asynchronous": True}}
     train(run_config(store.path, run, **section), [Metrics(), SaveCheckpoints(), At(3, look)])
     assert seen == [[0, 2]]
-    assert slow.asked == [0, 2, 4, 6]
+    assert slow.asked == slow.done == [0, 2, 4, 6]
+    assert not slow.overlap
     # The weights moved on while step 2 was held back; what was saved is of step 2.
     expected = load_checkpoint(step_folder(undisturbed, 2))[1].weights
     saved = load_checkpoint(step_folder(run, 2))[1].weights

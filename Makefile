@@ -46,9 +46,10 @@ $(READY): pyproject.toml $(LOCK)
 demo: venv
 	$(BIN)/teleflm demo $(ARGS)
 
-# One thread a process: two test workers on two cores would otherwise fight over them.
+# One thread a process: two test workers on two cores would otherwise fight over them. One of them
+# takes all tests of many ranks, which share their processes.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: venv
 	$(BIN)/ruff check $(CODE)

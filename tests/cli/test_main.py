@@ -281,3 +281,15 @@ def test_waiting_threads_do_not_spin(teleflm: Command, monkeypatch: pytest.Monke
     monkeypatch.delenv("OMP_WAIT_POLICY")
     teleflm("--version")
     assert os.environ["GOMP_SPINCOUNT"] == "5000"
+
+
+def test_many_ranks_are_for_training(
+    teleflm: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refused = teleflm("inspect", str(run))
+    assert refused.code == 2
+    assert "torchrun starts train on many ranks; run teleflm inspect without it" in refused.err
+    # What is wrong with the input is wrong for all alike: one says it.
+    monkeypatch.setenv("RANK", "3")
+    assert teleflm("inspect", str(run)).err == ""

@@ -104,3 +104,41 @@ def test_from_layout_to_layout_it_is_the_run_of_one_process(
         assert line["loss"] == pytest.approx(expected["loss"], rel=1e-9)
         assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-9)
     assert differences(state_of(run_dir), state_of(alone)) <= 1e-9
+
+
+def test_a_checkpoint_of_one_process_is_grown_on_many_ranks(
+    four: World, store: TokenStore, tmp_path: Path
+) -> None:
+    parent = {**run_of(store, tmp_path / "parent"), "growth": None}
+    train_up_to(parent, 4, {})
+    child = run_of(store, tmp_path / "child")
+    del child["model"]
+    start = {"start_from": str(tmp_path / "parent"), "seed": 5}
+    train_up_to({**child, **start}, 3, {})
+    many = {**child, **start, "run_dir": str(tmp_path / "many")}
+    four.run(train_up_to, many, 3, {"tp": 2, "pp": 2})
+    found, right = state_of(tmp_path / "many"), state_of(tmp_path / "child")
+    assert found.lineage == right.lineage
+    assert found.lineage[-1].layers == right.lineage[-1].layers
+    assert differences(found, right) <= 1e-12
+
+
+def test_bf16_on_many_ranks_is_near_bf16_on_one(
+    four: World, store: TokenStore, tmp_path: Path
+) -> None:
+    losses = []
+    for name, parallel in {
+        "one": None,
+        "plain": {"tp": 2},
+        "narrow": {"pp": 2, "gather_dtype": "bf16", "reduce_dtype": "bf16"},
+    }.items():
+        data = run_of(store, tmp_path / name)
+        data["training"] = {**data["training"], "dtype": "bf16"}
+        if parallel is None:
+            train_up_to(data, 4, {})
+        else:
+            four.run(train_up_to, data, 4, parallel)
+        losses.append([line["loss"] for line in trajectory(tmp_path / name)])
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=2e-3)
+        assert other != losses[0]

@@ -22,7 +22,7 @@ from teleflm.cli import (
     train,
     verify,
 )
-from teleflm.errors import MachineError, TeleflmError
+from teleflm.errors import ConfigError, MachineError, TeleflmError
 
 # After Ctrl-C; newer releases of typer return it without a word, older ones raise.
 _INTERRUPTED = 130
@@ -56,11 +56,15 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Train, grow, prove and ship Tele-FLM language models: small first, then big."""
+    verb = context.invoked_subcommand
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb != "train":
+        raise ConfigError(f"torchrun starts train on many ranks; run teleflm {verb} without it")
 
 
 app.command()(demo.demo)

@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import signal
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import teleflm.training.hooks.checkpoints as hook_module
 from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint, open_model
 from teleflm.checkpoint.save import step_folder
@@ -85,7 +87,7 @@ def test_what_is_not_finite_is_skipped_whatever_the_answer_to_spikes(bad: float)
 def other_text(monkeypatch: pytest.MonkeyPatch, batches: set[int]) -> None:
     """All text is one word over and over, but for these batches of the run, which are noise."""
 
-    def batch(loader: Loader, step: int) -> Any:
+    def batch(loader: Loader, step: int, *_: int) -> Any:
         number = loader._first_row(step) // 4
         rows = np.full((4, 17), 7, np.int64)
         noise = np.random.default_rng(number).integers(300, size=(4, 17))
@@ -154,7 +156,7 @@ def test_what_follows_a_skip_is_as_if_its_batch_had_not_been(
     real = Loader.batch
     with monkeypatch.context() as patch:
         # The same batches, but for one in between that is poisoned.
-        patch.setattr(Loader, "batch", lambda loader, step: real(loader, step - (step > 2)))
+        patch.setattr(Loader, "batch", lambda loader, step, *_: real(loader, step - (step > 2)))
         poison(patch, {2})
         steps = {"steps": 7}
         run = train(
@@ -302,7 +304,9 @@ def test_a_roll_back_is_the_run_without_the_batches(
     assert [line["flops"] for line in lines] == [lines[0]["flops"] * count for count in read]
 
     real = Loader.batch
-    monkeypatch.setattr(Loader, "batch", lambda loader, step: real(loader, step + 6 * (step >= 8)))
+    monkeypatch.setattr(
+        Loader, "batch", lambda loader, step, *_: real(loader, step + 6 * (step >= 8))
+    )
     expected = train(spiky(store, tmp_path / "expected", "log", **more))
     (_, state), (_, plain) = (load_checkpoint(find_checkpoint(path)) for path in (run, expected))
     assert (state.step, state.adam_steps) == (plain.step, plain.adam_steps) == (STEPS, STEPS)
@@ -332,10 +336,10 @@ def test_a_roll_back_holds_one_network_at_a_time(
     others: list[int] = []
     real = Learner.__init__
 
-    def counted(learner: Learner, *args: Any) -> None:
+    def counted(learner: Learner, *args: Any, **more: Any) -> None:
         others.append(len(alive))
         alive.add(learner)
-        real(learner, *args)
+        real(learner, *args, **more)
 
     monkeypatch.setattr(Learner, "__init__", counted)
     gc.disable()
@@ -420,6 +424,24 @@ def test_killed_in_the_middle_of_a_roll_back(
     assert len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 11, "not cut back yet"
     train(config)
     assert_same_end(tmp_path / "run", rolled_back)
+
+
+def test_a_save_under_way_is_waited_for(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rolled_back: Path
+) -> None:
+    # Else a run goes back further, and then finds the late checkpoint under the wrong lineage.
+    other_text(monkeypatch, NOISE)
+    real = hook_module.save_checkpoint
+
+    def slow(folder: Path, *args: Any, **more: Any) -> None:
+        time.sleep(0.5 if folder.name == "step-00000008" else 0)
+        real(folder, *args, **more)
+
+    monkeypatch.setattr(hook_module, "save_checkpoint", slow)
+    checkpoint = {"every": 4, "keep": 2, "asynchronous": True}
+    run = train(spiky(store, tmp_path / "run", "roll_back", checkpoint=checkpoint))
+    assert events(run) == BACK
+    assert_same_end(run, rolled_back)
 
 
 def test_what_a_stop_saved_of_steps_that_are_taken_back_goes(

@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import signal
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import teleflm.training.hooks.checkpoints as hook_module
 from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint, open_model
 from teleflm.checkpoint.save import step_folder
@@ -422,6 +424,24 @@ def test_killed_in_the_middle_of_a_roll_back(
     assert len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 11, "not cut back yet"
     train(config)
     assert_same_end(tmp_path / "run", rolled_back)
+
+
+def test_a_save_under_way_is_waited_for(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rolled_back: Path
+) -> None:
+    # Else a run goes back further, and then finds the late checkpoint under the wrong lineage.
+    other_text(monkeypatch, NOISE)
+    real = hook_module.save_checkpoint
+
+    def slow(folder: Path, *args: Any, **more: Any) -> None:
+        time.sleep(0.5 if folder.name == "step-00000008" else 0)
+        real(folder, *args, **more)
+
+    monkeypatch.setattr(hook_module, "save_checkpoint", slow)
+    checkpoint = {"every": 4, "keep": 2, "asynchronous": True}
+    run = train(spiky(store, tmp_path / "run", "roll_back", checkpoint=checkpoint))
+    assert events(run) == BACK
+    assert_same_end(run, rolled_back)
 
 
 def test_what_a_stop_saved_of_steps_that_are_taken_back_goes(

@@ -88,21 +88,23 @@ def _loop(run: Run, hooks: Sequence[Hook], stop: StopRequest) -> Lineage | None:
     try:
         for hook in hooks:
             hook.on_start(run)
-        while run.step < run.last_step and not _stops(run, stop):
+        spike = None
+        while spike is None and run.step < run.last_step and not _stops(run, stop):
             record, verdict = _step(run, watch, device, peak)
             _tell(run, verdict, watch)
             if verdict.answer == "roll_back":
-                return ranks.from_first(partial(roll_back, run, verdict.reason))
-            if record.skipped:
-                run.lineage = (*run.lineage, run.event("skip", run.step, 1, verdict.reason))
-            watch.add(asdict(record))
+                spike = verdict.reason
+            else:
+                _record(run, watch, hooks, record, verdict)
+        if spike is None:
             for hook in hooks:
-                hook.on_step(run, record)
-        for hook in hooks:
-            hook.on_end(run)
+                hook.on_end(run)
     finally:
         for hook in hooks:
             hook.close()
+    if spike is not None:
+        # Only now: a save that was still under way could have been the one to go back to.
+        return ranks.from_first(partial(roll_back, run, spike))
     if stop.signal_number is not None:
         raise StoppedError(
             stop.signal_number,
@@ -115,6 +117,16 @@ def _stops(run: Run, stop: StopRequest) -> bool:
     """Whether any rank was asked to stop: all of them then do, after the same step."""
     stop.signal_number = run.ranks.largest(stop.signal_number or 0) or None
     return stop.signal_number is not None
+
+
+def _record(
+    run: Run, watch: Watch, hooks: Sequence[Hook], record: StepRecord, verdict: Verdict
+) -> None:
+    if record.skipped:
+        run.lineage = (*run.lineage, run.event("skip", run.step, 1, verdict.reason))
+    watch.add(asdict(record))
+    for hook in hooks:
+        hook.on_step(run, record)
 
 
 def _tell(run: Run, verdict: Verdict, watch: Watch) -> None:

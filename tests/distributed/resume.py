@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from teleflm.config.run import resolve_run
 from teleflm.training.loop import train
+from teleflm.training.start import resolve_config
 
 
 def train_up_to(data: dict[str, Any], steps: int, parallel: dict[str, Any]) -> None:
     """Train a run to its step `steps` on the layout that `parallel` says."""
     training = {**data["training"], "steps": steps}
-    train(resolve_run({**data, "training": training, "parallel": parallel}, "the test"))
+    train(resolve_config({**data, "training": training, "parallel": parallel}, "the test"))

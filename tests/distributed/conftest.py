@@ -8,6 +8,7 @@ import pytest
 from tests.distributed.world import World
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One test worker takes them all, so that two do not each start their ranks."""
     for item in items:

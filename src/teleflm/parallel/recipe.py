@@ -1,5 +1,6 @@
 """The one recipe: how a stage's network is laid out on a mesh, in the one order that works."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class Recipe:
 
 def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
     """This rank's pipeline stages, laid out, with weights yet to be filled in."""
+    # FSDP warns of what leaves tensor parallelism as a view; nothing writes into it in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     layout = mesh.layout
     rows = padded_vocabulary(model.vocab_size, layout.tp)
     padded = model.model_copy(update={"vocab_size": rows})

@@ -1,19 +1,10 @@
 """The processes that the cases of this folder share."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.distributed.world import World
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One test worker takes them all, so that two do not each start their ranks."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("distributed"))
 
 
 @pytest.fixture(scope="session")

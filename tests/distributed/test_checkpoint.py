@@ -33,6 +33,9 @@ from tests.distributed.checkpoints import (
 )
 from tests.distributed.world import World
 
+# One test worker takes all that share the ranks.
+pytestmark = pytest.mark.xdist_group("distributed")
+
 
 @pytest.fixture(scope="module")
 def saved(four: World, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,9 @@ from teleflm.parallel.layout import Layout
 from tests.distributed.parity import Case, compare
 from tests.distributed.world import World
 
+# One test worker takes all that share the ranks.
+pytestmark = pytest.mark.xdist_group("distributed")
+
 SINGLE = {
     "tp": Layout(tp=4),
     "pp": Layout(pp=4),

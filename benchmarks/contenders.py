@@ -18,7 +18,7 @@ from teleflm.config.run import (
 )
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
-from teleflm.parallel.engine import OneProcess
+from teleflm.parallel.engine import Engine, OneProcess
 from teleflm.parallel.ranks import Ranks
 from teleflm.training.faults import Watch
 from teleflm.training.learner import Learner
@@ -72,12 +72,18 @@ def _run(model: ModelConfig, seed: int, growth: GrowthConfig | None) -> RunConfi
 
 
 class Ours:
-    """The project's training step, as its loop takes it."""
+    """The project's training step, as its loop takes it: in one process, unless on an `engine`."""
 
     def __init__(
-        self, state: TrainingState, batch: Tensor, micro_batch: int, *, compile: bool = False
+        self,
+        state: TrainingState,
+        batch: Tensor,
+        micro_batch: int,
+        *,
+        compile: bool = False,
+        engine: Engine | None = None,
     ) -> None:
-        engine = OneProcess(
+        engine = engine or OneProcess(
             state.model,
             torch.float32,
             batch.device,

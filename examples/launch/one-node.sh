@@ -13,8 +13,13 @@ set -euo pipefail
 # and a save must fit. PyTorch 2.11 does not read it and gives them 30.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}"
 
+# What a rank says goes to the terminal behind its number, and to files of its own:
+# $LOGS/RUN/attempt_N/LOCAL_RANK/stderr.log, with N the restarts so far.
+export TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE='[rank ${rank}]: '
+
 # When a rank dies, torchrun stops the others and starts all of them again, so often at most; they
 # go on from the newest checkpoint that verifies. What fails for a reason that stays, such as a key
 # that is wrong, fails each time.
 exec torchrun --standalone --nproc-per-node "${RANKS:-8}" --max-restarts 3 \
+    --log-dir "${LOGS:-logs}" --tee 3 \
     -m teleflm train "$@"

@@ -1,12 +1,13 @@
 """The benchmarks run, agree on the work, and say when the answer is no."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import attention, checkpoint, ramp, train_step
+from benchmarks import attention, checkpoint, parallel, ramp, train_step
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
@@ -103,3 +104,47 @@ def test_checkpoint_measures_one_rank_and_two(
     for row in ("1 rank, ", "2 ranks, ", "save ", "load ", "memory for asynchronous save: 1.0"):
         assert row in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_device_runs_on_a_cpu_too(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--gpu", "--shape", tiny, "--sequence-length", "8", "--batch", "2", "--steps", "1"]
+    line += ["--micro-batches", "1", "2", "--modes", "eager"]
+    assert parallel.main([*line, "--goal", "0"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("teleflm") == said.count("transformers") == 2
+    assert parallel.main([*line, "--goal", "1e9"]) == 1
+    assert "not reached" in capsys.readouterr().out
+
+
+def test_one_device_goes_on_where_one_side_does_not_fit(
+    tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: HuggingFaceLlama) -> float:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(HuggingFaceLlama, "__call__", full)
+    line = ["--gpu", "--shape", tiny, "--sequence-length", "8", "--batch", "2", "--steps", "1"]
+    parallel.main([*line, "--micro-batches", "2", "--modes", "eager", "--goal", "0"])
+    said = capsys.readouterr().out
+    assert "no memory" in said and said.count("teleflm") == 1
+
+
+def test_waits_are_counted_and_the_rest_is_not() -> None:
+    waits = parallel.Waits()
+    with waits.counted():
+        time.sleep(0.02)
+        assert waits.seconds == 0.0
+        torch.ops._c10d_functional.wait_tensor(torch.ones(1))
+    counted = waits.seconds
+    assert 0.0 < counted < 0.02
+    torch.ops._c10d_functional.wait_tensor(torch.ones(1))
+    assert waits.seconds == counted
+
+
+@pytest.mark.slow
+def test_each_axis_is_timed_beside_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    parallel.main(["--ranks", "2", "--length", "16", "--pairs", "1"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = {row[0]: row for row in rows if row[0] in parallel.AXES}
+    assert set(found) == set(parallel.AXES)
+    assert all(0 < int(row[-1].rstrip("%")) < 100 for row in found.values())

@@ -67,6 +67,7 @@ def test_the_usage_line_starts_a_run(
     torchrun = get_args_parser().parse_args(arguments)
     assert (torchrun.module, torchrun.training_script) == (True, "teleflm")
     assert torchrun.max_restarts > 0
+    assert (torchrun.log_dir[:4], torchrun.tee) == ("logs", "3")
     verb, *rest = torchrun.training_script_args
     train = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
     given = train.make_context(verb, rest).params

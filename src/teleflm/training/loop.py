@@ -22,6 +22,7 @@ from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
 from teleflm.training.hooks.evaluation import Evaluate
 from teleflm.training.hooks.jsonl import records_up_to
+from teleflm.training.hooks.lagging import Lagging
 from teleflm.training.hooks.metrics import METRICS, Metrics, TensorBoard
 from teleflm.training.hooks.progress import ShowProgress
 from teleflm.training.hooks.report import WriteReport
@@ -43,6 +44,7 @@ def default_hooks(title: str = "train") -> list[Hook]:
         TensorBoard(),
         Evaluate(),
         SaveCheckpoints(),
+        Lagging(),
         WriteReport(),
     ]
 

@@ -13,8 +13,9 @@ from teleflm.data.mixture import Mixture
 from teleflm.growth.event import Lineage
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.engine import Engine, OneProcess
-from teleflm.parallel.layout import regions
+from teleflm.parallel.layout import Layout, regions
 from teleflm.parallel.many import ManyRanks
+from teleflm.parallel.memory import largest_memory
 from teleflm.parallel.mesh import Mesh, build_mesh
 from teleflm.parallel.ranks import Ranks
 from teleflm.parallel.recipe import Recipe
@@ -44,6 +45,9 @@ def prepare(
     """
     directory = Path(config.run_dir)
     layout = layout_for(config, ranks.count)
+    dtype = torch.float64 if config.training.dtype == "fp64" else torch.float32
+    if ranks.many and ranks.first and rolled_back is None:
+        _tell_layout(config, layout, dtype)
     mesh = build_mesh(layout, ranks.rank, device) if ranks.many else None
     held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
     found = newest_whole_checkpoint(directory, held)
@@ -57,13 +61,23 @@ def prepare(
         state = start_state(config, mixture, ranks, held)
     tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
     ranks.from_first(lambda: _write_down(config, mixture))
-    dtype = torch.float64 if config.training.dtype == "fp64" else torch.float32
     learner = Learner(state, config.optimizer, engine=_engine(config, mesh, device, dtype))
     run = Run(config, state, learner, mixture, tokenizer, ranks)
     if ranks.first and found is not None:
         over = "trained already, to" if run.step >= run.last_step else "going on from"
         print(f"{directory}: {over} step {run.step}", file=sys.stderr)
     return run
+
+
+def _tell_layout(config: RunConfig, layout: Layout, dtype: torch.dtype) -> None:
+    # Before anything is allocated: where it does not fit, this is what one wants to read.
+    kept = largest_memory(config.final_model, layout, dtype.itemsize)
+    print(
+        f"{config.run_dir}: {layout}: {layout.ranks} ranks; {kept} on the largest rank; "
+        "activations and what is gathered for a step come on top",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _write_down(config: RunConfig, mixture: Mixture) -> None:

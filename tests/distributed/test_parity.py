@@ -53,7 +53,7 @@ CASES += [
     Case(f"{kind}:{name}", TWO_EACH, **{**work, "parallel": ParallelConfig(schedule=kind)})
     for kind, (name, work) in product(("interleaved", "zero_bubble"), WORK.items())
 ]
-COMPILED = {**ALL, "dtype": "fp32", "compiled": True}
+COMPILED: dict[str, Any] = {**ALL, "dtype": "fp32", "compiled": True}
 CASES.append(Case("tp-dp-shard:compiled", Layout(tp=2, dp_shard=2), **COMPILED))
 # Gradients at equal weights, and values after three steps.
 BOUNDS = {"fp64": (1e-12, 1e-11), "fp32": (1e-5, 1e-5)}

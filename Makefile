@@ -8,13 +8,14 @@ READY := $(VENV)/.ready
 LOCK := requirements.lock
 CODE := $(wildcard src tests benchmarks)
 
-.PHONY: help venv demo test check clean
+.PHONY: help venv demo test faults check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo   the whole story on this machine; ARGS="--data PATH" passes options on'
 	@echo 'make test   run the tests; ARGS="tests/model -k axes" picks some'
 	@echo 'make check  ruff and mypy'
+	@echo 'make faults kill a run of four ranks 50 times; ARGS="--kills 12 --seed 1" changes it'
 	@echo 'make venv   make $(VENV) with every extra, the versions pinned by $(LOCK)'
 	@echo 'make clean  remove $(VENV) and every cache; runs and demo output stay'
 
@@ -50,6 +51,10 @@ demo: venv
 # takes all tests of many ranks, which share their processes.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# Some 13 minutes on two cores; a short form is among the tests.
+faults: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.drill.faults $(ARGS)
 
 check: venv
 	$(BIN)/ruff check $(CODE)

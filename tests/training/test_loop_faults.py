@@ -26,10 +26,13 @@ from teleflm.errors import (
     StoppedError,
 )
 from teleflm.files import read_jsonl
+from teleflm.parallel.ranks import Ranks
+from teleflm.training import signals
 from teleflm.training.growing import grow_checkpoint
 from teleflm.training.hooks.base import Hook
 from teleflm.training.loop import default_hooks, train
 from teleflm.training.run import Run, StepRecord
+from teleflm.training.signals import stop_request
 from teleflm.training.start import resolve_config
 from tests.growing import fresh_state
 from tests.tiny import MODEL, At, assert_same_run, run_config, run_fields, write_run
@@ -144,6 +147,50 @@ def test_a_second_signal_ends_it_at_once(
     assert find_checkpoint(run).name == "step-00000002"
     train(run_config(store.path, run))
     assert_same_run(run, short)
+
+
+def test_a_signal_that_comes_while_ranks_agree_is_not_lost(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = Ranks.largest, []
+
+    def largest(ranks: Ranks, value: int) -> int:
+        asked.append(real(ranks, value))
+        if len(asked) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return asked[-1]
+
+    monkeypatch.setattr(Ranks, "largest", largest)
+    with pytest.raises(StoppedError, match="saved at step 2 of"):
+        train(run_config(store.path, tmp_path / "run"))
+    assert asked == [0, 0, signal.SIGTERM]
+
+
+def test_a_sigterm_that_comes_twice_is_one(store: TokenStore, tmp_path: Path) -> None:
+    def twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError):
+        train(run_config(store.path, tmp_path / "run"), [*default_hooks(), At(3, twice)])
+    assert find_checkpoint(tmp_path / "run").name == "step-00000003"
+
+
+def test_a_later_sigterm_or_another_signal_ends_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    for number, later in ((signal.SIGTERM, 3.0), (signal.SIGINT, 0.0)):
+        with stop_request() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            now = time.monotonic() + later
+            with monkeypatch.context() as patch:
+                patch.setattr(signals.time, "monotonic", lambda now=now: now)
+                patch.setattr(signals.os, "kill", lambda _, number: ended.append(number))
+                signal.raise_signal(number)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            assert stop.signal_number == signal.SIGTERM
+    assert ended == [signal.SIGTERM, signal.SIGINT]
 
 
 def disk_full_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:

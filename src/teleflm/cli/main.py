@@ -23,6 +23,7 @@ from teleflm.cli import (
     verify,
 )
 from teleflm.errors import ConfigError, MachineError, TeleflmError
+from teleflm.parallel.launcher import rank
 
 # After Ctrl-C; newer releases of typer return it without a word, older ones raise.
 _INTERRUPTED = 130
@@ -129,10 +130,9 @@ def _share_cores() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    rank = os.environ.get("RANK", "0")  # torchrun's
-    if rank == "0":
+    if rank() == 0:
         print(f"error: {message}", file=sys.stderr)
     elif code == 1:
         # What the input is at fault for, one says for all; a machine fails by itself.
-        print(f"error: rank {rank}: {message}", file=sys.stderr)
+        print(f"error: rank {rank()}: {message}", file=sys.stderr)
     sys.exit(code)

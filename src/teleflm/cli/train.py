@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from teleflm.parallel.launcher import rank
+
 
 def train(
     run: Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run's description.")],
@@ -17,11 +19,10 @@ def train(
     Example: teleflm train examples/nano.yaml data.path=store run_dir=runs/nano training.steps=200
     """
     from teleflm.config.base import apply_overrides, read_yaml
-    from teleflm.parallel.world import is_first
     from teleflm.training.loop import train as train_run
     from teleflm.training.start import resolve_config
 
     config = resolve_config(apply_overrides(read_yaml(run), overrides or ()), str(run))
     folder = train_run(config)
-    if is_first():
+    if rank() == 0:
         typer.echo(folder)

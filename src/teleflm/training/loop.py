@@ -117,8 +117,10 @@ def _loop(run: Run, hooks: Sequence[Hook], stop: StopRequest) -> Lineage | None:
 
 def _stops(run: Run, stop: StopRequest) -> bool:
     """Whether any rank was asked to stop: all of them then do, after the same step."""
-    stop.signal_number = run.ranks.largest(stop.signal_number or 0) or None
-    return stop.signal_number is not None
+    asked = run.ranks.largest(stop.signal_number or 0)
+    # One that came while they agreed stays for the next time: all must find the same.
+    stop.signal_number = asked or stop.signal_number
+    return asked != 0
 
 
 def _record(

@@ -33,7 +33,7 @@ from tests.distributed.checkpoints import (
 )
 from tests.distributed.world import World
 
-# One test worker takes all that share the ranks.
+# One test worker takes all that start ranks.
 pytestmark = pytest.mark.xdist_group("distributed")
 
 

@@ -14,7 +14,7 @@ from teleflm.parallel.layout import Layout
 from tests.distributed.parity import Case, compare
 from tests.distributed.world import World
 
-# One test worker takes all that share the ranks.
+# One test worker takes all that start ranks.
 pytestmark = pytest.mark.xdist_group("distributed")
 
 SINGLE = {

@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # In the folder it vouches for, so that it goes when the folder goes.
 READY := $(VENV)/.ready
 LOCK := requirements.lock
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 CODE := $(wildcard src tests benchmarks)
 
 .PHONY: help venv demo test faults check clean
@@ -47,14 +48,15 @@ $(READY): pyproject.toml $(LOCK)
 demo: venv
 	$(BIN)/teleflm demo $(ARGS)
 
-# One thread a process: two test workers on two cores would otherwise fight over them. One of them
-# takes all tests of many ranks, which share their processes.
+# One thread a process: two test workers on two cores would otherwise fight over them. Tests of many
+# ranks take all cores, and come alone.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
-
-# Some 13 minutes on two cores; a short form is among the tests.
-faults: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.drill.faults $(ARGS)
+ifdef ARGS
+	$(TEST) $(ARGS)
+else
+	$(TEST) -n 2 --ignore tests/distributed
+	$(TEST) tests/distributed
+endif
 
 check: venv
 	$(BIN)/ruff check $(CODE)

@@ -33,9 +33,6 @@ from tests.distributed.checkpoints import (
 )
 from tests.distributed.world import World
 
-# One test worker takes all that start ranks.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 
 @pytest.fixture(scope="module")
 def saved(four: World, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,9 +8,6 @@ import pytest
 from teleflm.data.store import TokenStore
 from tests.drill.faults import KINDS, Drill, plan
 
-# One test worker takes all that start ranks.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 
 def test_a_plan_has_every_kind() -> None:
     planned = plan(12, seed=0)

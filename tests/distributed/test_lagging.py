@@ -12,9 +12,6 @@ from tests.distributed.lagging import SLEEP, train_slowly
 from tests.distributed.world import World
 from tests.tiny import run_fields
 
-# One test worker takes all that start ranks.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 SLOW = 2
 
 

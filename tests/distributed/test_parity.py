@@ -14,9 +14,6 @@ from teleflm.parallel.layout import Layout
 from tests.distributed.parity import Case, compare
 from tests.distributed.world import World
 
-# One test worker takes all that start ranks.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 SINGLE = {
     "tp": Layout(tp=4),
     "pp": Layout(pp=4),

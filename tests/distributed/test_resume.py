@@ -13,9 +13,6 @@ from tests.distributed.resume import train_up_to
 from tests.distributed.world import World
 from tests.tiny import trajectory
 
-# One test worker takes all that start ranks.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 MODEL = {
     "hidden_size": 24,
     "intermediate_size": 32,

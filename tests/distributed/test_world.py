@@ -14,9 +14,6 @@ from torch.distributed import TCPStore
 
 from teleflm.parallel.world import tells_of_a_lost_rank
 
-# One test worker takes all that start ranks.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 # A rank that nothing reaches but its own threads: it stands for one that waits for its GPU.
 RANK = """
 import signal, sys, time

@@ -34,7 +34,7 @@ def run_of(store: TokenStore, run_dir: Path) -> dict[str, Any]:
         "model": MODEL,
         "growth": {"to": BIGGER, "ramp": 15},
         "data": {"path": str(store.path), "sequence_length": 16},
-        "training": {"steps": STEPS, "global_batch": 8, "micro_batch": 1, "dtype": "fp64"},
+        "training": {"steps": STEPS, "global_batch": 8, "micro_batch": 2, "dtype": "fp64"},
         "optimizer": {"learning_rate": 1e-3, "matrix_learning_rate": 1e-3, "eps": 1e-5},
         "schedule": {"warmup_steps": 100, "total_steps": 200},
         "checkpoint": {"every": 5, "keep": 10},

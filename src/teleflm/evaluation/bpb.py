@@ -40,6 +40,7 @@ def evaluate(
     vocab_size: int,
     sequence_length: int,
     tokens: int,
+    rows_at_once: int | None = None,
 ) -> Evaluation | None:
     """Evaluate on the held-out part of each domain, from its beginning.
 
@@ -49,6 +50,7 @@ def evaluate(
         vocab_size: the model's.
         sequence_length: S, of the windows.
         tokens: the most to predict of each domain, in whole windows, of which one is the least.
+        rows_at_once: that `loss_sum` is given; of about 4,096 tokens unless given.
 
     Returns:
         None where no domain has a held-out part.
@@ -66,7 +68,7 @@ def evaluate(
             continue
         total, count, size = 0.0, 0, 0
         left = max(1, tokens // sequence_length)
-        rows = min(left, max(1, _TOKENS_AT_A_TIME // sequence_length))
+        rows = min(left, rows_at_once or max(1, _TOKENS_AT_A_TIME // sequence_length))
         for windows in held_out_windows(domain.held_out, sequence_length, rows):
             window = windows[:left]
             left -= len(window)

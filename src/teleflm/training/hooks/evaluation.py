@@ -52,6 +52,8 @@ class Evaluate(Hook):
             vocab_size=run.learner.model.vocab_size,
             sequence_length=config.data.sequence_length,
             tokens=config.evaluation.tokens,
+            # Many ranks fill up to whole batches, which they cut into micro-batches themselves.
+            rows_at_once=config.training.global_batch if run.ranks.many else None,
         )
         if result is not None and run.ranks.first:
             self._evaluations.append({"step": run.step, **asdict(result)})

@@ -8,6 +8,7 @@ import torch
 
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.data.store import TokenStore
+from teleflm.files import read_jsonl
 from teleflm.growth.state import TrainingState
 from tests.distributed.resume import train_up_to
 from tests.distributed.world import World
@@ -127,6 +128,13 @@ def test_a_checkpoint_of_one_process_is_grown_on_many_ranks(
     assert counts(found) == counts(right)
     assert found.lineage[-1].layers == right.lineage[-1].layers
     assert differences(found, right) <= 1e-12
+    many_eval, one_eval = (
+        read_jsonl(tmp_path / name / "evaluation.jsonl") for name in ("many", "child")
+    )
+    assert [line["step"] for line in many_eval] == [line["step"] for line in one_eval]
+    for line, expected in zip(many_eval, one_eval, strict=True):
+        assert (line["tokens"], line["bytes"]) == (expected["tokens"], expected["bytes"])
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-12)
 
 
 def test_bf16_on_many_ranks_is_near_bf16_on_one(

@@ -25,6 +25,7 @@ from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoin
 from teleflm.checkpoint.manifest import problems
 from teleflm.data.store import prepare
 from teleflm.data.tokenizer import train_tokenizer
+from teleflm.training.start import newest_whole_checkpoint
 from tests.conftest import CODE
 from tests.drill.job import RANKS, Job, alive, kill, said_in, wait_for
 from tests.tiny import assert_same_run, run_fields, write_run
@@ -197,7 +198,9 @@ class Drill:
             kill(pid, signal.SIGTERM)
         wait_for(f"torchrun ends after {planned}", self.job.ended, LEAVE_SECONDS)
         if planned.moment != "start":
-            step = load_checkpoint(find_checkpoint(self.run))[0].step
+            # A newer one that was damaged may still be there.
+            found = newest_whole_checkpoint(self.run)
+            step = found[0].step if found else None
             said = self.job.said()
             assert f"stopped by signal 15; saved at step {step} of" in said, said[-3000:]
 

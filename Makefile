@@ -58,7 +58,7 @@ else
 	$(TEST) tests/distributed
 endif
 
-# Some 13 minutes on two cores; a short form is among the tests.
+# Some 10 minutes on two cores; a short form is among the tests.
 faults: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.drill.faults $(ARGS)
 

@@ -5,7 +5,8 @@ trained on the same batches with their own moments, clipping and decay, the mask
 wrong moment map, learning rate or decay passes every check at step 0 and fails here.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.errors import CheckpointError
-from teleflm.growth.state import TrainingState
+from teleflm.growth.event import Event, Lineage
+from teleflm.growth.grow import replayed
+from teleflm.growth.operators import keeps_trajectory
+from teleflm.growth.state import KINDS, TrainingState
 from teleflm.model.cache import new_cache
 from teleflm.model.network import TeleFLM
 from teleflm.training.learner import Learner
@@ -49,10 +53,20 @@ class TrajectoryError:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was measured, and the verdict; `trajectory` is None for models without moments."""
+    """What was measured, and the verdict.
+
+    Attributes:
+        function: what became of the logits.
+        trajectory: what becomes of the losses; None for models without moments.
+        operators: what the model was grown by, as its lineage tells.
+        regrown: whether every tensor is, bit for bit, what these growths make of the parent's;
+            None where the lineage does not lead from the parent to it.
+    """
 
     function: FunctionError
     trajectory: TrajectoryError | None
+    operators: tuple[str, ...] = ()
+    regrown: bool | None = None
 
     @property
     def float64_bound(self) -> float:
@@ -69,7 +83,8 @@ class Certificate:
         """Whether every figure is within rounding."""
         trajectory = self.trajectory
         return (
-            self.function.max_relative_logit_error <= self.float64_bound
+            self.regrown is not False
+            and self.function.max_relative_logit_error <= self.float64_bound
             and self.function.float32_max_relative_logit_error <= self.float32_bound
             and (trajectory is None or trajectory.max_relative_loss_difference <= TRAJECTORY_BOUND)
         )
@@ -106,15 +121,53 @@ def certify(
     """
     config = _sharpened(optimizer or OptimizerConfig(), parent)
     tokens = random_tokens(parent.model, child.model, seed)
-    learners = [Learner(state, config, torch.float64) for state in (parent, child)]
-    before, after = (learner.network for learner in learners)
-    before32, after32 = (Learner(state, config, torch.float32).network for state in (parent, child))
-    function = function_error((before, after), (before32, after32), tokens)
-    batches = _own_text(before, (steps, *tokens.shape), seed)
-    return Certificate(
-        function,
-        TrajectoryError(steps, _trajectory(learners, (parent.step, child.step), batches)),
+    (before, after), single = (
+        [Learner(state, config, dtype) for state in (parent, child)]
+        for dtype in (torch.float64, torch.float32)
     )
+    function = function_error(
+        (before.network, after.network), (single[0].network, single[1].network), tokens
+    )
+    growths = growths_since(parent.lineage, child.lineage)
+    regrown = _is_regrown(parent, child, growths) if growths else None
+    if regrown and any(event.imbalance for event in growths):
+        # Broken on purpose: up to then, clones stay equal and learn as what they are clones of.
+        after = Learner(_unbroken(parent, growths), config, torch.float64)
+    if not all(map(keeps_trajectory, growths)):
+        steps = 0
+    batches = _own_text(before.network, (steps + 1, *tokens.shape), seed)
+    worst = _trajectory([before, after], (parent.step, child.step), batches)
+    operators = tuple(event.operator for event in growths)
+    return Certificate(function, TrajectoryError(steps, worst), operators, regrown)
+
+
+def growths_since(before: Lineage, after: Lineage) -> tuple[Event, ...]:
+    """The growths that lead from one lineage to the other, none where other events do too."""
+    more = after[len(before) :]
+    leads = after[: len(before)] == before and all(event.is_growth for event in more)
+    return more if leads else ()
+
+
+def _is_regrown(parent: TrainingState, child: TrainingState, growths: Sequence[Event]) -> bool:
+    again = replayed(parent.lazy(), growths).in_memory()
+    return all(
+        torch.equal(tensor, child.tensors(kind)[name])
+        for kind in KINDS
+        for name, tensor in again.tensors(kind).items()
+    )
+
+
+def _unbroken(parent: TrainingState, growths: Sequence[Event]) -> TrainingState:
+    """The grown state with its clones left equal, in float64."""
+    double = {
+        kind: {name: tensor.double() for name, tensor in parent.tensors(kind).items()}
+        for kind in KINDS
+    }
+    kept = [
+        event.model_copy(update={"symmetry": "keep"}) if event.operator == "clone" else event
+        for event in growths
+    ]
+    return replayed(replace(parent, **double).lazy(), kept).in_memory()
 
 
 def function_error(
@@ -184,14 +237,15 @@ def _own_text(network: TeleFLM, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _trajectory(learners: list[Learner], steps: tuple[int, int], batches: Tensor) -> float:
-    """The largest relative loss difference, each learner held at its own step's masks."""
+    """The largest relative loss difference, each learner held at its own step's masks. There is an
+    update for each batch but the first, whose losses are those before any."""
     worst, clip = 0.0, None
     for batch in batches:
         losses = [learner.accumulate(batch).item() for learner in learners]
         worst = max(worst, abs(losses[1] / losses[0] - 1))
         if clip is None:
             # Half of the first norm, so that clipping is at work in every step.
-            clip = 0.5 * learners[0].engine.gradient_norm().item()
+            clip = 0.5 * learners[0].gradient_norm().item()
         for learner, step in zip(learners, steps, strict=True):
             learner.clip(clip)
             learner.update(step, 1.0)

@@ -1,11 +1,14 @@
 """Loading: our checkpoints, and any model by its path."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
@@ -13,6 +16,7 @@ from teleflm.checkpoint.manifest import (
     MANIFEST,
     FileRecord,
     Manifest,
+    checked,
     misfit,
     problems,
     read_manifest,
@@ -27,7 +31,7 @@ from teleflm.config.resolve import preset_names, resolve_model
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.fold import fold
 from teleflm.growth.ramp import ramp_at
-from teleflm.growth.state import TrainingState
+from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
@@ -84,14 +88,7 @@ def load_checkpoint(
     """
     ranks = Ranks(group)
     manifest = ranks.from_first(lambda: read_manifest(folder))
-    names = sorted(manifest.files)
-    # In one piece each, so that on the layout that it was saved on a rank checks its own files.
-    share = {
-        name: manifest.files[name]
-        for index, name in enumerate(names)
-        if index * ranks.count // len(names) == ranks.rank
-    }
-
+    share = _share(manifest, ranks)
     ranks.agreed(lambda: _check_regions(folder, manifest.model, regions or {}))
     ranks.agreed(lambda: _look(folder, manifest, share))
     parts = ranks.agreed(lambda: _read(folder, manifest.model, regions, share))
@@ -100,19 +97,53 @@ def load_checkpoint(
         {name: parts[prefix + name].tensor for name in held} for prefix in PREFIXES
     )
     state = TrainingState(
-        model=manifest.model,
+        **_standing(manifest),
         weights=weights,
         exp_avg=first,
         exp_avg_sq=second,
-        adam_steps=manifest.adam_steps,
-        step=manifest.step,
-        tokens=manifest.tokens,
-        sequences=manifest.sequences,
-        flops=manifest.flops,
-        lineage=manifest.lineage,
         regions=regions,
     )
     return manifest, state
+
+
+def open_checkpoint(
+    folder: Path, group: dist.ProcessGroup | None = None
+) -> tuple[Manifest, LazyState]:
+    """A checkpoint's manifest and state, to be read piece by piece; every file was checked against
+    the manifest, each rank of the group a share.
+
+    Raises:
+        CheckpointError: it is damaged; the first bad file is named.
+    """
+    ranks = Ranks(group)
+    manifest = ranks.from_first(lambda: read_manifest(folder))
+    share = _share(manifest, ranks)
+    ranks.agreed(lambda: _look(folder, manifest, share))
+    ranks.agreed(lambda: _refuse(checked(folder, share)))
+    stored = HuggingFaceStorageReader(str(folder)).read_metadata()
+
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        part = _room_for(PREFIXES[KINDS.index(kind)], name, region, folder, manifest.model, stored)
+        read_parts(folder, stored, {PREFIXES[KINDS.index(kind)] + name: part}, {})
+        return part.tensor
+
+    dtype = read("weights", "model.layers.0.mlp.up_proj.weight", (slice(0, 0),) * 2).dtype
+    return manifest, LazyState(**_standing(manifest), read=read, dtype=dtype)
+
+
+def _standing(manifest: Manifest) -> dict[str, Any]:
+    return {field.name: getattr(manifest, field.name) for field in fields(Standing)}
+
+
+def _share(manifest: Manifest, ranks: Ranks) -> dict[str, FileRecord]:
+    """The files that this rank checks."""
+    names = sorted(manifest.files)
+    # In one piece each, so that on the layout that it was saved on a rank checks its own files.
+    return {
+        name: manifest.files[name]
+        for index, name in enumerate(names)
+        if index * ranks.count // len(names) == ranks.rank
+    }
 
 
 def _check_regions(folder: Path, model: ModelConfig, regions: Mapping[str, Region]) -> None:
@@ -129,8 +160,12 @@ def _check_regions(folder: Path, model: ModelConfig, regions: Mapping[str, Regio
 def _look(folder: Path, manifest: Manifest, share: Mapping[str, FileRecord]) -> None:
     """Find what is wrong without reading, before the reader stumbles over it."""
     seen = (misfit(folder / name, record) for name, record in share.items())
-    for problem in chain(filter(None, seen), strays(folder, manifest.files)):
-        raise CheckpointError(f"{problem}; use another checkpoint of the run")
+    _refuse(chain(filter(None, seen), strays(folder, manifest.files)))
+
+
+def _refuse(problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise CheckpointError(f"{problem}; use another checkpoint of the run") from None
 
 
 def _read(
@@ -151,8 +186,7 @@ def _read(
         read_parts(folder, stored, parts, share)
     except Exception:
         # A damaged header is read before its file's checksum is known, and leads to anything.
-        for problem in problems(folder):
-            raise CheckpointError(f"{problem}; use another checkpoint of the run") from None
+        _refuse(problems(folder))
         raise
     return parts
 

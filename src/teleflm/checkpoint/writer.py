@@ -6,9 +6,11 @@ memory again. Here the bytes stream from the tensors into the file, and into its
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -36,6 +38,22 @@ _DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Block:
+    """A part of a tensor in a file: where it stands in the whole, and how its values are had."""
+
+    name: str
+    offsets: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    value: Callable[[], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 class StreamingWriter(HuggingFaceStorageWriter):
     """Writes into a folder that is there already; every file is synced.
 
@@ -58,7 +76,8 @@ class StreamingWriter(HuggingFaceStorageWriter):
         }
 
         def write(name: str) -> WriteResult:
-            record = _write_file(self._folder / name, files[name], planner)
+            blocks = [_block(item, planner) for item in files[name]]
+            record = write_file(self._folder / name, blocks)
             return WriteResult(MetadataIndex(name), record.bytes, record)
 
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
@@ -90,10 +109,29 @@ def _spread(items: list[WriteItem]) -> list[list[WriteItem]]:
     return spread
 
 
-def _write_file(path: Path, items: list[WriteItem], planner: SavePlanner) -> FileRecord:
+def _block(item: WriteItem, planner: SavePlanner) -> Block:
+    assert item.tensor_data is not None
+    chunk = item.tensor_data.chunk
+
+    def value() -> Tensor:
+        tensor = planner.resolve_data(item)
+        assert isinstance(tensor, Tensor)
+        return tensor
+
+    return Block(
+        name=item.index.fqn,
+        offsets=tuple(chunk.offsets),
+        shape=tuple(chunk.sizes),
+        dtype=item.tensor_data.properties.dtype,
+        value=value,
+    )
+
+
+def write_file(path: Path, blocks: Sequence[Block]) -> FileRecord:
+    """Write and sync a safetensors file; each block is asked for when its turn comes."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for piece in chain([_header(items)], *(_pieces(item, planner) for item in items)):
+        for piece in chain([_header(blocks)], *(_pieces(block) for block in blocks)):
             digest.update(piece)
             file.write(piece)
             _start_writing(file.fileno(), file.tell() - len(piece), len(piece))
@@ -108,28 +146,25 @@ def _start_writing(descriptor: int, start: int, length: int) -> None:
         os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
-def _header(items: list[WriteItem]) -> bytes:
+def _header(blocks: Sequence[Block]) -> bytes:
     """What a safetensors file begins with, and where distributed checkpoint looks for offsets."""
     tensors, offsets, end = {}, {}, 0
-    for item in items:
-        assert item.tensor_data is not None
-        name, chunk = item.index.fqn, item.tensor_data.chunk
-        start, end = end, end + _bytes(item)
-        tensors[name] = {
-            "dtype": _DTYPES[item.tensor_data.properties.dtype],
-            "shape": list(chunk.sizes),
+    for block in blocks:
+        start, end = end, end + block.bytes
+        tensors[block.name] = {
+            "dtype": _DTYPES[block.dtype],
+            "shape": list(block.shape),
             "data_offsets": [start, end],
         }
-        offsets[name] = {"saved_offsets": list(chunk.offsets)}
+        offsets[block.name] = {"saved_offsets": list(block.offsets)}
     own = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
     text = json.dumps({"__metadata__": own, **tensors}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _pieces(item: WriteItem, planner: SavePlanner) -> Iterator[bytes | memoryview]:
-    tensor = planner.resolve_data(item)
-    assert isinstance(tensor, Tensor)
-    data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+def _pieces(block: Block) -> Iterator[bytes | memoryview]:
+    tensor = block.value().detach().cpu().contiguous()
+    data = tensor.view(-1).view(torch.uint8).numpy().data
     for start in range(0, len(data), PIECE):
         yield data[start : start + PIECE]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from teleflm.config.growth import Operator
 from teleflm.config.model import ModelConfig
-from teleflm.growth.event import Event, Lineage, last_growth
+from teleflm.growth.event import Event, Lineage, last_masks
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.ramp import Ramp, ramp_at
 from teleflm.growth.state import Tensors
@@ -15,8 +16,10 @@ from teleflm.model.axes import Axis, Parameter, layer_of, parameter_of
 
 def growth_map(event: Event) -> GrowthMap:
     """The map of a growth event."""
-    assert event.source is not None, "only growth events have masks, and they have a source"
-    return GrowthMap(event.source, event.to, event.layers)
+    assert event.source is not None and event.is_growth, "only growths have a map"
+    # An Event is checked, so that its operator is one of a growth here.
+    operator: Operator = event.operator  # type: ignore[assignment]
+    return GrowthMap(operator, event.source, event.to, event.layers, event.copies)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def fold(
     and rounded once.
     """
     ramp = ramp_at(model, lineage, step)
-    event = last_growth(lineage)
+    event = last_masks(lineage)
     if ramp.progress == 1.0 or event is None:
         return model, weights
     growth = growth_map(event)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ import teleflm.training.loop as loop_module
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
+from teleflm.data.loader import Loader
 from teleflm.files import read_jsonl
 from teleflm.training.hooks.base import Hook
 from teleflm.training.learner import Learner
@@ -111,6 +113,18 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str = "gradie
             return train_step(*args, step=step, **more)
 
     monkeypatch.setattr(loop_module, "train_step", step_of)
+
+
+def other_text(monkeypatch: pytest.MonkeyPatch, batches: set[int]) -> None:
+    """All text is one word over and over, but for these batches of the run, which are noise."""
+
+    def batch(loader: Loader, step: int, rank: int = 0, ranks: int = 1) -> Any:
+        number = loader._first_row(step) // 4
+        rows = np.full((4, 17), 7, np.int64)
+        noise = np.random.default_rng(number).integers(300, size=(4, 17))
+        return np.split(noise if number in batches else rows, ranks)[rank]
+
+    monkeypatch.setattr(Loader, "batch", batch)
 
 
 class At(Hook):

@@ -224,7 +224,7 @@ from teleflm.errors import MachineError
 from tests.growing import fresh_state
 from tests.tiny import MODEL
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_480, 20_480))
 try:
     save_checkpoint(Path(sys.argv[1]), fresh_state(MODEL), None, None)
 except MachineError as error:

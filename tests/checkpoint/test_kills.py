@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 # It forks once for each event on the disk below the folder, and dies there. What a process does on
-# disk raises audit events, each before it is done; `_start_writing` comes after each piece.
+# disk raises audit events, each before it is done; so does each piece of a file here.
 DRILL = """
 import itertools, os, shutil, sys
 from pathlib import Path
-from teleflm.checkpoint import writer
+from teleflm.checkpoint import direct, writer
 from teleflm.checkpoint.load import checkpoints, load_checkpoint
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.files import clear_left_behind, remove_folder
@@ -43,7 +43,14 @@ def work(run):
         target = step_folder(run, 1 if what == "replace" else 2)
         save_checkpoint(target, new, None, None, force=True)
 
-writer._start_writing = event
+flush = direct.DirectWriter._flush
+
+def flush_after(self):
+    event()
+    flush(self)
+
+direct._PIECE = 16_384
+direct.DirectWriter._flush = flush_after
 sys.addaudithook(audit)
 for kills in itertools.count():
     run = root / str(kills)

@@ -10,9 +10,9 @@ from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.data.store import TokenStore
 from teleflm.files import read_jsonl
 from teleflm.growth.state import TrainingState
-from tests.distributed.resume import train_up_to
+from tests.distributed.resume import train_through_faults, train_up_to
 from tests.distributed.world import World
-from tests.tiny import trajectory
+from tests.tiny import run_fields, trajectory
 
 MODEL = {
     "hidden_size": 24,
@@ -135,6 +135,35 @@ def test_a_checkpoint_of_one_process_is_grown_on_many_ranks(
     for line, expected in zip(many_eval, one_eval, strict=True):
         assert (line["tokens"], line["bytes"]) == (expected["tokens"], expected["bytes"])
         assert line["loss"] == pytest.approx(expected["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize("parallel", [{"pp": 2}, {"tp": 2, "dp_replicate": 2}], ids=["pp", "tp"])
+def test_what_is_skipped_and_rolled_back_is_so_on_all_ranks_alike(
+    four: World, store: TokenStore, tmp_path: Path, parallel: dict[str, Any]
+) -> None:
+    def run_in(name: str) -> dict[str, Any]:
+        return run_fields(
+            store.path,
+            tmp_path / name,
+            training={"steps": 18, "dtype": "fp64"},
+            optimizer={"learning_rate": 2e-2, "matrix_learning_rate": 2e-3, "eps": 1e-5},
+            checkpoint={"every": 4, "keep": 2, "asynchronous": True},
+            spikes={"window": 6, "threshold": 4.0, "answer": "roll_back"},
+        )
+
+    train_through_faults(run_in("one"), {}, 0)
+    four.run(train_through_faults, run_in("many"), parallel, 1)
+    found, right = state_of(tmp_path / "many"), state_of(tmp_path / "one")
+    assert [event.operator for event in right.lineage] == ["init", "skip", *["roll_back"] * 2]
+    assert counts(found)[:-1] == counts(right)[:-1]
+    same = {"reason": None}  # it holds a loss, which is the same to rounding only
+    assert [event.model_copy(update=same) for event in found.lineage] == [
+        event.model_copy(update=same) for event in right.lineage
+    ]
+    # Text of one word has no gradient in queries and keys: their moments are rounding alone.
+    for name, weight in right.weights.items():
+        assert (found.weights[name] - weight).norm() <= 1e-9 * weight.norm(), name
+    assert len(trajectory(tmp_path / "many")) == 18
 
 
 def test_bf16_on_many_ranks_is_near_bf16_on_one(

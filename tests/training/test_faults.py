@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -31,7 +30,16 @@ from teleflm.training.loop import default_hooks, train
 from teleflm.training.run import Run, StepRecord
 from teleflm.training.start import resolve_config
 from tests.conftest import Command
-from tests.tiny import At, assert_same_run, cut_back, poison, run_config, run_fields, trajectory
+from tests.tiny import (
+    At,
+    assert_same_run,
+    cut_back,
+    other_text,
+    poison,
+    run_config,
+    run_fields,
+    trajectory,
+)
 
 EVERY_STEP: dict[str, Any] = {"checkpoint": {"every": 1, "keep": 99}}
 NOTHING = Verdict()
@@ -82,18 +90,6 @@ def test_what_is_not_finite_is_skipped_whatever_the_answer_to_spikes(bad: float)
 
 
 # --- injected faults
-
-
-def other_text(monkeypatch: pytest.MonkeyPatch, batches: set[int]) -> None:
-    """All text is one word over and over, but for these batches of the run, which are noise."""
-
-    def batch(loader: Loader, step: int, *_: int) -> Any:
-        number = loader._first_row(step) // 4
-        rows = np.full((4, 17), 7, np.int64)
-        noise = np.random.default_rng(number).integers(300, size=(4, 17))
-        return noise if number in batches else rows
-
-    monkeypatch.setattr(Loader, "batch", batch)
 
 
 def lineage(run: Path) -> Lineage:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
+from teleflm.checkpoint.direct import direct_pieces
 from teleflm.checkpoint.manifest import FileRecord, changed
 from teleflm.checkpoint.parts import Part
-from teleflm.checkpoint.writer import FILES_AT_ONCE, PIECE
+from teleflm.checkpoint.writer import FILES_AT_ONCE
 from teleflm.errors import CheckpointError
 
 
@@ -87,31 +89,32 @@ def _read_file(path: Path, reads: list[_Read], record: FileRecord | None) -> Non
 def _digest(path: Path, targets: Mapping[str, Tensor]) -> str:
     """SHA-256 of a file; on the way the bytes of some of its tensors are read into `targets`."""
     digest = hashlib.sha256()
-    piece = memoryview(bytearray(PIECE))
-    with path.open("rb") as file:
-
-        def read_into(buffer: memoryview) -> int:
-            got = file.readinto(buffer)
-            digest.update(buffer[:got])
-            return got
-
-        for start, target in _places(path, targets):
-            while (left := start - file.tell()) > 0:
-                read_into(piece[:left])
-            data = target.view(-1).view(torch.uint8).numpy().data
-            for at in range(0, len(data), PIECE):
-                read_into(data[at : at + PIECE])
-        while read_into(piece):
-            pass
+    places = deque(_places(path, targets))
+    at = 0
+    for piece in direct_pieces(path):
+        digest.update(piece)
+        end = at + len(piece)
+        while places and places[0][0] < end:
+            start, data = places[0]
+            first, last = max(start, at), min(start + len(data), end)
+            data[first - start : last - start] = piece[first - at : last - at]
+            if last < start + len(data):
+                break
+            places.popleft()
+        at = end
     return digest.hexdigest()
 
 
-def _places(path: Path, targets: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
-    """Where in a safetensors file the bytes of some of its tensors begin, in rising order."""
+def _places(path: Path, targets: Mapping[str, Tensor]) -> list[tuple[int, memoryview]]:
+    """Where in a safetensors file the bytes of some of its tensors begin, in rising order, and the
+    memory that they belong into."""
     if not targets:
         return []
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     places = [(8 + length + header[name]["data_offsets"][0], name) for name in targets]
-    return [(start, targets[name]) for start, name in sorted(places)]
+    return [
+        (start, targets[name].view(-1).view(torch.uint8).numpy().data)
+        for start, name in sorted(places)
+    ]

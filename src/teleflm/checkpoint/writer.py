@@ -4,11 +4,9 @@ PyTorch's own writer turns all tensors into bytes before the first is written, w
 memory again. Here the bytes stream from the tensors into the file, and into its checksum.
 """
 
-import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -22,14 +20,13 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteIte
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
+from teleflm.checkpoint.direct import direct_writer
 from teleflm.checkpoint.manifest import FileRecord
 
-# SHA-256 takes about 1 GB/s of a core and cannot be split within a file, so that a rank with much
-# to write spreads it over files, one a thread.
+# SHA-256 cannot be split within a file, and a disk likes to have more than one thing to do: so a
+# rank with much to write spreads it over files, one a thread.
 FILES_AT_ONCE = 4
 _WORTH_A_FILE = 64 << 20
-# Bytes that are hashed and written while they are in the processor's cache.
-PIECE = 1 << 20
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -129,21 +126,13 @@ def _block(item: WriteItem, planner: SavePlanner) -> Block:
 
 def write_file(path: Path, blocks: Sequence[Block]) -> FileRecord:
     """Write and sync a safetensors file; each block is asked for when its turn comes."""
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for piece in chain([_header(blocks)], *(_pieces(block) for block in blocks)):
-            digest.update(piece)
-            file.write(piece)
-            _start_writing(file.fileno(), file.tell() - len(piece), len(piece))
-        file.flush()
-        os.fsync(file.fileno())
-        return FileRecord(bytes=file.tell(), sha256=digest.hexdigest())
-
-
-def _start_writing(descriptor: int, start: int, length: int) -> None:
-    """Have the disk begin with these bytes now, not only at the sync, where the system can."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+    with direct_writer(path) as file:
+        file.write(memoryview(_header(blocks)))
+        for block in blocks:
+            tensor = block.value().detach().cpu().contiguous()
+            file.write(tensor.view(-1).view(torch.uint8).numpy().data)
+        digest = file.finish()
+        return FileRecord(bytes=file.bytes, sha256=digest)
 
 
 def _header(blocks: Sequence[Block]) -> bytes:
@@ -161,10 +150,3 @@ def _header(blocks: Sequence[Block]) -> bytes:
     text = json.dumps({"__metadata__": own, **tensors}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _pieces(block: Block) -> Iterator[bytes | memoryview]:
-    tensor = block.value().detach().cpu().contiguous()
-    data = tensor.view(-1).view(torch.uint8).numpy().data
-    for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]

@@ -1,6 +1,7 @@
 """The mesh of a run: its ranks on the named axes pp, dp_replicate, dp_shard and tp."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -44,8 +45,13 @@ class Mesh:
         return self.axes["dp_shard"]
 
 
+@cache
 def build_mesh(layout: Layout, rank: int, device: torch.device) -> Mesh:
-    """The mesh of a layout; the process group must be up and have `layout.ranks` ranks."""
+    """The mesh of a layout; the process group must be up and have `layout.ranks` ranks.
+
+    Made once: its groups live as long as the process, with threads and buffers of their own, and a
+    run that rolls back comes here again.
+    """
     sizes = tuple(getattr(layout, axis) for axis in AXES)
     axes = init_device_mesh(device.type, sizes, mesh_dim_names=AXES)
     return Mesh(layout, rank, device, axes)

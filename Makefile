@@ -58,6 +58,10 @@ else
 	$(TEST) tests/distributed
 endif
 
+# Some 13 minutes on two cores; a short form is among the tests.
+faults: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.drill.faults $(ARGS)
+
 check: venv
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)

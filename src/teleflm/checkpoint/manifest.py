@@ -67,10 +67,15 @@ def manifest_digest(folder: Path) -> str:
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Size and checksum of every file below `folder`."""
     return {
-        str(path.relative_to(folder)): FileRecord(bytes=path.stat().st_size, sha256=_sha256(path))
+        str(path.relative_to(folder)): record_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def record_file(path: Path) -> FileRecord:
+    """Size and checksum of a file."""
+    return FileRecord(bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def problems(folder: Path) -> Iterator[str]:

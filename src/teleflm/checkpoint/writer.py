@@ -6,7 +6,7 @@ memory again. Here the bytes stream from the tensors into the file, and into its
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -37,13 +37,14 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a tensor in a file: where it stands in the whole, and how its values are had."""
+    """A part of a tensor in a file: where it stands in the whole, and its values, some rows at a
+    time."""
 
     name: str
     offsets: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: torch.dtype
-    value: Callable[[], Tensor]
+    values: Callable[[], Iterator[Tensor]]
 
     @property
     def bytes(self) -> int:
@@ -110,27 +111,28 @@ def _block(item: WriteItem, planner: SavePlanner) -> Block:
     assert item.tensor_data is not None
     chunk = item.tensor_data.chunk
 
-    def value() -> Tensor:
+    def values() -> Iterator[Tensor]:
         tensor = planner.resolve_data(item)
         assert isinstance(tensor, Tensor)
-        return tensor
+        yield tensor
 
     return Block(
         name=item.index.fqn,
         offsets=tuple(chunk.offsets),
         shape=tuple(chunk.sizes),
         dtype=item.tensor_data.properties.dtype,
-        value=value,
+        values=values,
     )
 
 
 def write_file(path: Path, blocks: Sequence[Block]) -> FileRecord:
-    """Write and sync a safetensors file; each block is asked for when its turn comes."""
+    """Write and sync a safetensors file; each value is asked for when its turn comes."""
     with direct_writer(path) as file:
         file.write(memoryview(_header(blocks)))
         for block in blocks:
-            tensor = block.value().detach().cpu().contiguous()
-            file.write(tensor.view(-1).view(torch.uint8).numpy().data)
+            for tensor in block.values():
+                plain = tensor.detach().cpu().contiguous()
+                file.write(plain.view(-1).view(torch.uint8).numpy().data)
         digest = file.finish()
         return FileRecord(bytes=file.bytes, sha256=digest)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from teleflm.growth.event import Event, Lineage
-from teleflm.growth.fold import dim_masks, growth_map
+from teleflm.growth.fold import growth_map, held_back
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.shares import factors, share_out
 from teleflm.growth.state import Kind, Read
@@ -118,12 +118,8 @@ def _new(
     if kind != "weights":
         return torch.zeros(region_shape(region), dtype=dtype)
     value = initial_value(growth.child, name, event.seed, region).to(dtype)
-    if event.operator == "zero":
-        for dim, mask in enumerate(dim_masks(growth, name, parameter_of(name))):
-            if mask is not None:
-                line = mask.values(growth, 0.0)[region[dim]].to(dtype)
-                value *= line.reshape([-1 if d == dim else 1 for d in range(value.ndim)])
-    return value
+    # What masks would hold back stays shut for good.
+    return held_back(value, growth, name, region, 0.0) if event.operator == "zero" else value
 
 
 def _scaled(value: Tensor, growth: GrowthMap, kind: Kind, name: str) -> Tensor:

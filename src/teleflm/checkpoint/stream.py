@@ -1,0 +1,224 @@
+"""Saving a state that no memory holds: made and written piece by piece, by one process or many.
+
+What is on disk when the writer is interrupted stays, and the same work goes on from there.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from teleflm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, record_file, record_files
+from teleflm.checkpoint.parts import PREFIXES
+from teleflm.checkpoint.save import TOKENIZER
+from teleflm.checkpoint.writer import Block, write_file
+from teleflm.errors import CheckpointError, MachineError
+from teleflm.files import naming_full_disk, written_aside
+from teleflm.growth.state import KINDS, Kind, LazyState
+from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.model.region import Region, region_shape
+from teleflm.parallel.ranks import Ranks
+
+# A piece is what one thread holds at a time; files are small enough to lose one, and no smaller.
+_PIECE_BYTES = 32 << 20
+_FILE_BYTES = 512 << 20
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of a tensor."""
+
+    kind: Kind
+    name: str
+    region: Region
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        size = self.dtype.itemsize
+        for side in region_shape(self.region):
+            size *= side
+        return size
+
+    @property
+    def stored_name(self) -> str:
+        return PREFIXES[KINDS.index(self.kind)] + self.name
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a write is: bytes written by this process, of how many."""
+
+    done: int
+    total: int
+
+
+def write_state(
+    folder: Path,
+    state: LazyState,
+    tokenizer: Path | None,
+    *,
+    force: bool = False,
+    group: dist.ProcessGroup | None = None,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Write a checkpoint of `state`; where `torch.distributed` is initialised, all ranks do.
+
+    Args:
+        folder: where, on a disk that all ranks see.
+        state: what to save; read piece by piece, the same on all ranks.
+        tokenizer: a folder of tokenizer files that travels with the model.
+        force: replace what is there.
+        group: a process group that carries CPU tensors (gloo), the world's where None.
+        tell: is told how far this process is, after each file.
+
+    Raises:
+        CheckpointError: something is there already.
+        MachineError: there is too little room on the disk, or it fails.
+        RunLockedError: another process is writing the same checkpoint.
+    """
+    ranks = Ranks(group)
+    files = _files(state)
+    manifest = Manifest(
+        step=state.step,
+        tokens=state.tokens,
+        sequences=state.sequences,
+        flops=state.flops,
+        adam_steps=state.adam_steps,
+        model=state.model,
+        lineage=state.lineage,
+        config=None,
+        files={},
+    )
+    work = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+    with ExitStack() as aside, naming_full_disk(folder):
+
+        def begin() -> Path:
+            if folder.exists() and not force:
+                raise CheckpointError(
+                    f"{folder}: exists; give another place, or --force to replace it"
+                )
+            partial = aside.enter_context(written_aside(folder, work))
+            _check_room(folder, partial, files)
+            return partial
+
+        def complete() -> None:
+            if tokenizer is not None:
+                shutil.copytree(tokenizer, partial / TOKENIZER, dirs_exist_ok=True)
+                for name, record in record_files(partial / TOKENIZER).items():
+                    records[f"{TOKENIZER}/{name}"] = record
+            whole = manifest.model_copy(update={"files": records})
+            (partial / MANIFEST).write_text(whole.model_dump_json(indent=1), encoding="utf-8")
+            aside.close()
+
+        partial = ranks.from_first(begin)
+        mine = list(files)[ranks.rank :: ranks.count]
+        records: dict[str, FileRecord] = {}
+        for found in ranks.gathered(
+            lambda: _write_files(partial, {name: files[name] for name in mine}, state, tell)
+        ):
+            records |= found
+        ranks.from_first(complete)
+
+
+def state_bytes(state: LazyState) -> int:
+    """What a checkpoint of a state takes on disk, but for headers and tokenizer."""
+    return sum(piece.bytes for pieces in _files(state).values() for piece in pieces)
+
+
+def _files(state: LazyState) -> dict[str, list[_Piece]]:
+    """The pieces of each file, in the order of the model."""
+    files: list[list[_Piece]] = []
+    held = _FILE_BYTES
+    for piece in _pieces(state):
+        # A file has a name once only, so that the next rows of a tensor begin another one.
+        if held + piece.bytes > _FILE_BYTES or any(
+            piece.stored_name == other.stored_name for other in files[-1]
+        ):
+            files.append([])
+            held = 0
+        files[-1].append(piece)
+        held += piece.bytes
+    return {f"part-{number:05d}.safetensors": pieces for number, pieces in enumerate(files)}
+
+
+def _pieces(state: LazyState) -> Iterator[_Piece]:
+    for name in parameter_names(state.model):
+        shape = parameter_of(name).shape(state.model)
+        rest = tuple(slice(0, size) for size in shape[1:])
+        empty = tuple(slice(0, 0) for _ in shape)
+        for kind in KINDS:
+            dtype = state.read(kind, name, empty).dtype
+            rows = _FILE_BYTES // (dtype.itemsize * max(shape[-1], 1)) if rest else shape[0]
+            for start in range(0, shape[0], max(rows, 1)):
+                region = (slice(start, min(start + max(rows, 1), shape[0])), *rest)
+                yield _Piece(kind, name, region, dtype)
+
+
+def _check_room(folder: Path, partial: Path, files: dict[str, list[_Piece]]) -> None:
+    missing = {name: pieces for name, pieces in files.items() if not (partial / name).is_file()}
+    needed = sum(piece.bytes for pieces in missing.values() for piece in pieces)
+    free = shutil.disk_usage(partial).free
+    if needed > free:
+        raise MachineError(
+            f"{folder}: needs {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free on that "
+            "disk; make room or give another place"
+        )
+
+
+def _write_files(
+    partial: Path,
+    files: dict[str, list[_Piece]],
+    state: LazyState,
+    tell: Callable[[Progress], None],
+) -> dict[str, FileRecord]:
+    total = sum(piece.bytes for pieces in files.values() for piece in pieces)
+    done = 0
+
+    def write(name: str) -> FileRecord:
+        nonlocal done
+        path = partial / name
+        # Under its own name once it is whole, and then it is not written again.
+        record = record_file(path) if path.is_file() else _write(path, files[name], state)
+        done += sum(piece.bytes for piece in files[name])
+        tell(Progress(done, total))
+        return record
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            return dict(zip(files, pool.map(write, files), strict=True))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write(path: Path, pieces: list[_Piece], state: LazyState) -> FileRecord:
+    aside = path.with_suffix(".partial")
+    record = write_file(aside, [_block(piece, state) for piece in pieces])
+    aside.rename(path)
+    return record
+
+
+def _block(piece: _Piece, state: LazyState) -> Block:
+    def values() -> Iterator[torch.Tensor]:
+        rows = piece.region[0]
+        count = rows.stop - rows.start
+        few = max(1, count * _PIECE_BYTES // max(piece.bytes, 1))
+        for start in range(rows.start, rows.stop, few):
+            part = slice(start, min(start + few, rows.stop))
+            yield state.read(piece.kind, piece.name, (part, *piece.region[1:]))
+
+    return Block(
+        name=piece.stored_name,
+        offsets=tuple(side.start for side in piece.region),
+        shape=region_shape(piece.region),
+        dtype=piece.dtype,
+        values=values,
+    )

@@ -100,6 +100,10 @@ class LazyState(Standing):
     read: Read = field(repr=False)
     dtype: torch.dtype
 
+    def weight(self, name: str, region: Region) -> Tensor:
+        """A region of a weight."""
+        return self.read("weights", name, region)
+
     def in_memory(self, regions: Mapping[str, Region] | None = None) -> TrainingState:
         """These regions of the state, or all of it."""
         held = regions

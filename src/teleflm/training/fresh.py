@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from teleflm.growth.event import Event, Lineage
+from teleflm.growth.event import Event, Lineage, newest_growth
 from teleflm.growth.operators import new_entries
 from teleflm.model.axes import Axis, parameter_of
 from teleflm.parallel.shard import Shard
-
 
 # Behind zeros, what reads a new entry has a gradient only once what writes it has moved.
 _UPDATES = 2
@@ -36,7 +35,7 @@ class FreshMoments:
         growths = [event for event in lineage if event.is_growth]
         if not growths:
             return
-        newest = [event for event in growths if event.step == growths[-1].step]
+        newest = newest_growth(lineage)
         self._end = max(event.step + event.ramp for event in newest)
         # A skip bears the step that its update would have led to.
         skipped = {event.step for event in lineage if event.operator == "skip"}

@@ -6,7 +6,7 @@ wrong moment map, learning rate or decay passes every check at step 0 and fails 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -173,9 +173,7 @@ def _unbroken(parent: TrainingState, growths: Sequence[Event]) -> TrainingState:
         event.model_copy(update={"symmetry": "keep"}) if event.operator == "clone" else event
         for event in growths
     ]
-    stored = parent.lazy()
-    double = replace(stored, read=lambda *what: stored.read(*what).double(), dtype=torch.float64)
-    return replayed(double, kept).in_memory()
+    return replayed(parent.lazy().to(torch.float64), kept).in_memory()
 
 
 def function_error(

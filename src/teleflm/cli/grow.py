@@ -74,9 +74,8 @@ def grow(
             check_place(out, force)
         text = DataConfig(path=str(data)) if data is not None else None
         plan = plan_growth(source, growth, text)
-        if ranks.first:
-            _print_plan(plan)
         if dry_run:
+            _print_plan(plan)
             return
         with byte_progress("growing", plan.bytes if ranks.first else 0) as progress:
             write_state(
@@ -87,6 +86,7 @@ def grow(
                 tell=lambda count: progress(count * ranks.count) if ranks.first else None,
             )
         if ranks.first:
+            _print_plan(plan)
             typer.echo(f"{out}: ready at step {plan.grown.step}")
 
 
@@ -111,7 +111,7 @@ def _print_plan(plan: "Plan") -> None:
             typer.echo(f"  symmetry of the clones: {event.symmetry}")
     if plan.measured_on is not None:
         typer.echo(f"layers were measured on {plan.measured_on}")
-    typer.echo(f"{plan.bytes / 1e9:,.3f} GB to write")
+    typer.echo(f"{plan.bytes / 1e9:,.3f} GB on disk")
 
 
 def _listed(layers: tuple[int, ...]) -> str:

@@ -57,12 +57,13 @@ def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) ->
         CheckpointError: `source` is damaged.
         GrowthError: the operators cannot reach the target.
     """
+    text = open_domains(data.path, data.tokenizer) if data is not None else None
     found = open_state(source)
     measured_on = None
     grows_deeper = growth.to.num_hidden_layers > found.state.model.num_hidden_layers
     if growth.place == "distance" and grows_deeper:
         own = found.config.data if found.config is not None else None
-        tokens, measured_on = _tokens(own, found.state.model, data)
+        tokens, measured_on = _tokens(own, found.state.model, text)
         # One rank measures for all: its figures to the last digit decide what follows.
         measured = Ranks().from_first(lambda: measured_distances(found.state, tokens))
         growth = replace(growth, distances=measured)
@@ -129,13 +130,12 @@ def sample_tokens(mixture: Mixture, model: ModelConfig, longest: int) -> Tensor:
 
 
 def _tokens(
-    own: DataConfig | None, model: ModelConfig, data: DataConfig | None
+    own: DataConfig | None, model: ModelConfig, text: Mixture | None
 ) -> tuple[Tensor, str]:
     """Text to measure layers on, and what it is: the given, else the run's own, else random ids."""
     longest = own.sequence_length if own is not None else _LONGEST
-    if data is not None:
-        tokens = sample_tokens(open_domains(data.path, data.tokenizer), model, longest)
-        return tokens, "the given text"
+    if text is not None:
+        return sample_tokens(text, model, longest), "the given text"
     if own is not None:
         paths = [own.path] if isinstance(own.path, str) else [path for path, _ in own.path.values()]
         if all(Path(path).is_dir() for path in paths):

@@ -81,8 +81,8 @@ class GrowthMap:
             before = (slice(None),) * dim
             if len(sources):
                 sources = sources - sources.min()
-            kept = kept[(*before, _stretch(sources))]
-            where = _stretch(places)
+            kept = kept[(*before, stretch(sources))]
+            where = stretch(places)
             if isinstance(where, slice):
                 value = value[(*before, where)]
             else:
@@ -101,7 +101,7 @@ class GrowthMap:
         return new
 
 
-def _stretch(indices: Tensor) -> slice | Tensor:
+def stretch(indices: Tensor) -> slice | Tensor:
     """A slice where the indices follow one another, which spares a copy."""
     if len(indices) == 0:
         return slice(0, 0)

@@ -20,8 +20,8 @@ from torch import Tensor
 from teleflm.config.growth import Operator
 from teleflm.growth.event import Event, Lineage
 from teleflm.growth.fold import growth_map, held_back
-from teleflm.growth.maps import GrowthMap
-from teleflm.growth.shares import factors, share_out
+from teleflm.growth.maps import GrowthMap, stretch
+from teleflm.growth.shares import numbered, share_factors, share_out
 from teleflm.growth.state import Kind, Read
 from teleflm.model.axes import PARAMETERS, Axis, Parameter, parameter_of
 from teleflm.model.init import initial_value
@@ -162,14 +162,15 @@ def _shared_out(event: Event, growth: GrowthMap, read: Read, name: str, region: 
     assert event.symmetry is not None, "a growth by clones says what becomes of their symmetry"
     parameter = parameter_of(name)
     rows, columns = region
-    inputs = growth.sources(parameter.axes[1])
-    clones = growth.clones(parameter.axes[1])
     outputs = growth.sources(parameter.axes[0])[rows]
     if len(outputs) == 0:
         return read("weights", name, (slice(0, 0), slice(0, 0))).new_empty(region_shape(region))
     first, last = int(outputs.min()), int(outputs.max()) + 1
     every = whole(parameter.shape(growth.parent))[1]
-    old = read("weights", name, (slice(first, last), every))[outputs - first]
-    stream = (event.seed, name)
-    unequal = factors(event.symmetry, event.imbalance, inputs, clones, stream, rows)
-    return share_out(old, inputs, clones, unequal)[:, columns]
+    old = read("weights", name, (slice(first, last), every))[stretch(outputs - first)]
+    inputs, clones = growth.sources(parameter.axes[1]), growth.clones(parameter.axes[1])
+    factors = share_factors(
+        event.symmetry, event.imbalance, old.shape[1], clones, (event.seed, name), rows
+    )
+    shares = share_out(old, clones, factors).flatten(1)
+    return shares[:, stretch(numbered(inputs, clones)[columns])].clone()

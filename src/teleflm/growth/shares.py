@@ -13,39 +13,36 @@ from teleflm.config.growth import Symmetry
 from teleflm.model.init import uniform
 
 
-def share_out(weight: Tensor, sources: Tensor, clones: int, factors: Tensor | None) -> Tensor:
+def share_out(weight: Tensor, clones: int, factors: Tensor | None) -> Tensor:
     """Columns for clones, which sum to the old column to the last bit.
 
     Args:
         weight: what reads the old entries, (rows, old).
-        sources: int64 (new,), the old entry of each new one; each has `clones`.
         clones: how many new entries an old one has.
-        factors: float64 (rows, new) near 1, what each clone's share is of W/clones; all alike
-            where None.
+        factors: float64 (rows, clones, old) near 1, what each clone's share is of W/clones; all
+            alike where None. Used up.
 
     Returns:
-        (rows, new) of the weight's dtype.
+        (rows, clones, old) of the weight's dtype.
     """
-    equal = weight[:, sources] / clones
     if factors is None and clones & (clones - 1) == 0:
-        return equal  # a division by a power of two loses nothing
+        # A division by a power of two loses nothing.
+        return (weight / clones)[:, None].expand(-1, clones, -1)
     # Multiples of W's own last digit: they and their sums are exact, also where clones is 3.
-    old = weight.double()
-    digit = torch.full_like(old, torch.finfo(weight.dtype).eps).ldexp(old.frexp()[1] - 1)
-    shares = old[:, sources] / clones
-    if factors is not None:
-        shares *= factors
-    shares = shares.div_(digit[:, sources]).round_().mul_(digit[:, sources])
-    last = _number(sources) == clones - 1
-    rest = old.index_add(1, sources[~last], shares[:, ~last], alpha=-1)
-    shares[:, last] = rest[:, sources[last]]
+    old = weight.double()[:, None]
+    digit = torch.full_like(old, torch.finfo(weight.dtype).eps).ldexp_(old.frexp()[1] - 1)
+    if factors is None:
+        factors = old.new_ones(1, clones, 1)
+    shares = factors.expand(len(old), clones, old.shape[-1]).mul(old / clones)
+    shares.div_(digit).round_().mul_(digit)
+    shares[:, -1] = old[:, 0] - shares[:, :-1].sum(1)
     return shares.to(weight.dtype)
 
 
-def factors(
+def share_factors(
     symmetry: Symmetry,
     imbalance: float,
-    sources: Tensor,
+    olds: int,
     clones: int,
     stream: tuple[int, str],
     rows: slice,
@@ -56,30 +53,31 @@ def factors(
         symmetry: `noise` draws a factor for each weight, `split` has the same for all: from
             1 − imbalance for the first clone to 1 + imbalance for the last.
         imbalance: the largest departure from 1, below 1.
-        sources, clones: see `share_out`.
+        olds, clones: entries before, and how many each becomes.
         stream: the growth's seed and the tensor's name.
         rows: which rows to make.
 
     Returns:
-        Float64 (rows, new), None where all are 1.
+        Float64 (rows, clones, old), with dims of 1 where nothing varies; None where all are 1.
     """
-    if symmetry == "keep" or clones == 1:
+    if symmetry == "keep":
         return None
     if symmetry == "split":
         line = torch.linspace(1 - imbalance, 1 + imbalance, clones, dtype=torch.float64)
-        return line[_number(sources)].expand(rows.stop - rows.start, -1)
+        return line[None, :, None]
     seed, name = stream
-    drawn = uniform(seed, f"{name}/shares", len(sources), rows) * 2 - 1
+    drawn = uniform(seed, f"{name}/shares", olds * clones, rows).view(-1, clones, olds)
+    # Draws in [0, 1) and their mean are less than 1 apart.
+    return (drawn - drawn.mean(1, keepdim=True)).mul_(imbalance).add_(1)
+
+
+def numbered(sources: Tensor, clones: int) -> Tensor:
+    """Of each new entry its place among (clones, old), flat: which clone it is, of which old one.
+
+    Args:
+        sources: int64 (new,), the old entry of each new one; each has `clones`.
+    """
     olds = len(sources) // clones
-    mean = drawn.new_zeros(len(drawn), olds).index_add_(1, sources, drawn) / clones
-    # Two draws and their mean are at most 2 apart.
-    return 1 + (imbalance / 2) * (drawn - mean[:, sources])
-
-
-def _number(sources: Tensor) -> Tensor:
-    """Of each new entry, how many clones of the same old one stand before it."""
-    order = sources.argsort(stable=True)
-    clones = len(sources) // (int(sources.max()) + 1)
     number = torch.empty_like(sources)
-    number[order] = torch.arange(len(sources)) % clones
-    return number
+    number[sources.argsort(stable=True)] = torch.arange(len(sources)) % clones
+    return number * olds + sources

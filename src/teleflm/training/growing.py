@@ -129,9 +129,7 @@ def sample_tokens(mixture: Mixture, model: ModelConfig, longest: int) -> Tensor:
     return torch.from_numpy(loader.batch(0)[:, :-1])
 
 
-def _tokens(
-    own: DataConfig | None, model: ModelConfig, text: Mixture | None
-) -> tuple[Tensor, str]:
+def _tokens(own: DataConfig | None, model: ModelConfig, text: Mixture | None) -> tuple[Tensor, str]:
     """Text to measure layers on, and what it is: the given, else the run's own, else random ids."""
     longest = own.sequence_length if own is not None else _LONGEST
     if text is not None:

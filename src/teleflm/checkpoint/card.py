@@ -78,7 +78,12 @@ def _lineage(source: ModelSource) -> str:
         "| | layers | hidden | heads | FFN | parameters | from step | from token |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    names = {"init": "new weights", "continue": "trained on", "mask": "grown by masks"}
+    names = {
+        "init": "new weights",
+        "import": "imported",
+        "continue": "trained on",
+        "mask": "grown by masks",
+    }
     for event in source.lineage:
         if not event.starts_run:
             continue

@@ -16,6 +16,7 @@ from teleflm.cli import (
     export,
     generate,
     grow,
+    import_,
     inspect,
     series,
     tokenizer,
@@ -75,6 +76,7 @@ app.command()(train.train)
 app.command()(series.series)
 app.command()(grow.grow)
 app.command()(verify.verify)
+app.command("import")(import_.import_)
 app.command()(export.export)
 app.command()(generate.generate)
 app.command()(inspect.inspect)

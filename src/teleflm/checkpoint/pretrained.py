@@ -132,15 +132,16 @@ class _Found:
 
     def weight(self, name: str, tensor: Stored, region: Region) -> Tensor:
         """A region of a parameter: as it is stored, or folded in a precision that holds that."""
-        value = tensor.read(region)
+        value, fold = tensor.read(region), self._fold(name)
+        if fold != 1.0:
+            value = value.to(self.dtype(name)) * fold
         # The extremes of what holds a NaN are NaN, and no tensor as large as this one is made.
         if value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
             raise CheckpointError(
                 f"{self.places[name]}: tensor {name} holds NaN or infinity; copy or download the "
                 "weights again, or use an earlier state of the model"
             )
-        fold = self._fold(name)
-        return value if fold == 1.0 else value.to(self.dtype(name)) * fold
+        return value
 
     def _fold(self, name: str) -> float:
         return self.folds.get(pattern_of(name), 1.0)

@@ -74,9 +74,10 @@ def learning_rate_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def heads_by_their_flat_index(monkeypatch: pytest.MonkeyPatch) -> None:
     def flat(growth: GrowthMap, axis: Axis) -> torch.Tensor:
-        return torch.arange(axis.size(growth.child)) < axis.size(growth.parent)
+        places = torch.arange(axis.size(growth.child))
+        return places.masked_fill(places >= axis.size(growth.parent), -1)
 
-    monkeypatch.setattr(GrowthMap, "is_old", flat)
+    monkeypatch.setattr(GrowthMap, "sources", flat)
 
 
 FUNCTION_BREAKERS = [

@@ -6,7 +6,7 @@ wrong moment map, learning rate or decay passes every check at step 0 and fails 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -69,6 +69,11 @@ class Certificate:
     regrown: bool | None = None
 
     @property
+    def promised_exact(self) -> bool:
+        """Whether the operators claim to keep the function."""
+        return "copy" not in self.operators
+
+    @property
     def float64_bound(self) -> float:
         """The bound on the float64 error: a folder of weights alone holds them rounded to fp32."""
         return FP64_BOUND if self.trajectory is not None else FP32_BOUND
@@ -96,7 +101,12 @@ class Certificate:
             "float32_function": self.float32_bound,
             "trajectory": TRAJECTORY_BOUND,
         }
-        return {**asdict(self), "bounds": bounds, "exact": self.exact}
+        return {
+            **asdict(self),
+            "bounds": bounds,
+            "promised_exact": self.promised_exact,
+            "exact": self.exact,
+        }
 
 
 def certify(
@@ -133,7 +143,7 @@ def certify(
     if regrown and any(event.imbalance for event in growths):
         # Broken on purpose: up to then, clones stay equal and learn as what they are clones of.
         after = Learner(_unbroken(parent, growths), config, torch.float64)
-    if not all(map(keeps_trajectory, growths)):
+    if not all(keeps_trajectory(event) for event in growths):
         steps = 0
     batches = _own_text(before.network, (steps + 1, *tokens.shape), seed)
     worst = _trajectory([before, after], (parent.step, child.step), batches)
@@ -159,15 +169,11 @@ def _is_regrown(parent: TrainingState, child: TrainingState, growths: Sequence[E
 
 def _unbroken(parent: TrainingState, growths: Sequence[Event]) -> TrainingState:
     """The grown state with its clones left equal, in float64."""
-    double = {
-        kind: {name: tensor.double() for name, tensor in parent.tensors(kind).items()}
-        for kind in KINDS
-    }
     kept = [
         event.model_copy(update={"symmetry": "keep"}) if event.operator == "clone" else event
         for event in growths
     ]
-    return replayed(replace(parent, **double).lazy(), kept).in_memory()
+    return replayed(parent.lazy().to(torch.float64), kept).in_memory()
 
 
 def function_error(

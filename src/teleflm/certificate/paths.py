@@ -14,7 +14,7 @@ from teleflm.certificate.certify import (
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint, open_model
 from teleflm.checkpoint.manifest import manifest_digest
 from teleflm.checkpoint.source import ModelSource
-from teleflm.growth.event import last_growth
+from teleflm.growth.event import newest_growth
 from teleflm.model.init import build_model
 
 
@@ -32,12 +32,12 @@ def certify_paths(source: Path, grown: Path) -> Certificate:
     parent_folder, child_folder = find_checkpoint(source), find_checkpoint(grown)
     manifest, parent = load_checkpoint(parent_folder)
     _, child = load_checkpoint(child_folder)
-    growth = last_growth(child.lineage)
-    if growth is None or growth.parent != manifest_digest(parent_folder):
+    growth = newest_growth(child.lineage)
+    if not growth or growth[0].parent != manifest_digest(parent_folder):
         print(f"{child_folder}: by its lineage not grown from {parent_folder}", file=sys.stderr)
-    elif child.step != growth.step:
+    elif child.step != growth[0].step:
         print(
-            f"{child_folder}: trained {child.step - growth.step} steps since it was grown; the "
+            f"{child_folder}: trained {child.step - growth[0].step} steps since it was grown; the "
             "growth itself is certified on the checkpoint that `teleflm grow` wrote",
             file=sys.stderr,
         )

@@ -45,7 +45,7 @@ def _front_matter() -> str:
 
 
 def _heading(source: ModelSource) -> str:
-    grown = sum(event.operator == "mask" for event in source.lineage)
+    grown = len({event.step for event in source.lineage if event.is_growth})
     times = {0: "", 1: ", grown once", 2: ", grown twice"}.get(grown, f", grown {grown} times")
     lines = [
         f"# {source.name}",
@@ -83,6 +83,9 @@ def _lineage(source: ModelSource) -> str:
         "import": "imported",
         "continue": "trained on",
         "mask": "grown by masks",
+        "clone": "grown by clones",
+        "zero": "grown behind zeros",
+        "copy": "grown by copies of layers, which is another function",
     }
     for event in source.lineage:
         if not event.starts_run:

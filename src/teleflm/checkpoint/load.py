@@ -1,7 +1,7 @@
 """Loading: our checkpoints, and any model by its path."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from teleflm.checkpoint.manifest import (
     FileRecord,
     Manifest,
     checked,
+    manifest_digest,
     misfit,
     problems,
     read_manifest,
@@ -28,8 +29,9 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
+from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError, ConfigError
-from teleflm.growth.fold import fold
+from teleflm.growth.fold import folded
 from teleflm.growth.ramp import ramp_at
 from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
@@ -204,6 +206,47 @@ def _room_for(
     return Part(torch.empty(region_shape(region), dtype=found.properties.dtype), region, shape)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A state at a path, and what lies beside it.
+
+    Attributes:
+        state: to be read piece by piece.
+        digest: SHA-256 that stands for all of it.
+        tokenizer: a folder with its tokenizer files, None where there is none.
+        config: the run that made it, None where no run did.
+    """
+
+    state: LazyState
+    digest: str
+    tokenizer: Path | None
+    config: RunConfig | None
+
+
+def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
+    """The training state in a checkpoint, a run folder (its newest one) or a Hugging Face folder,
+    whose moments are zero.
+
+    Raises:
+        CheckpointError: nothing there that can be read.
+        ConfigError: a model folder of another architecture.
+    """
+    if (path / "config.json").is_file():
+        from teleflm.checkpoint.pretrained import open_pretrained
+
+        state = open_pretrained(path)
+        (imported,) = state.lineage
+        assert imported.parent is not None
+        tokenizer = path if (path / "tokenizer.json").is_file() else None
+        return Opened(state, imported.parent, tokenizer, None)
+    folder = find_checkpoint(path)
+    manifest, state = open_checkpoint(folder, group)
+    tokenizer = folder / TOKENIZER
+    return Opened(
+        state, manifest_digest(folder), tokenizer if tokenizer.is_dir() else None, manifest.config
+    )
+
+
 def open_model(path: Path) -> ModelSource:
     """The ordinary model in a checkpoint, a run folder (its newest one) or a Hugging Face folder.
 
@@ -218,12 +261,14 @@ def open_model(path: Path) -> ModelSource:
         return read_pretrained(path)
     folder = find_checkpoint(path)
     manifest, state = load_checkpoint(folder)
-    model, weights = fold(state.model, state.weights, state.lineage, state.step)
+    ordinary = folded(state.lazy()).in_memory()
     tokenizer = folder / TOKENIZER
     return ModelSource(
         name=_name(folder),
-        model=model,
-        state=weights,
+        model=ordinary.model,
+        state={
+            name: weight.to(state.weights[name].dtype) for name, weight in ordinary.weights.items()
+        },
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         step=manifest.step,
         tokens=manifest.tokens,

@@ -52,14 +52,6 @@ class _Piece:
         return PREFIXES[KINDS.index(self.kind)] + self.name
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a write is: bytes written by this process, of how many."""
-
-    done: int
-    total: int
-
-
 def write_state(
     folder: Path,
     state: LazyState,
@@ -67,7 +59,7 @@ def write_state(
     *,
     force: bool = False,
     group: dist.ProcessGroup | None = None,
-    tell: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Write a checkpoint of `state`; where `torch.distributed` is initialised, all ranks do.
 
@@ -77,7 +69,7 @@ def write_state(
         tokenizer: a folder of tokenizer files that travels with the model.
         force: replace what is there.
         group: a process group that carries CPU tensors (gloo), the world's where None.
-        tell: is told how far this process is, after each file.
+        tell: is told the bytes that were made since the last call, of `state_bytes` over all ranks.
 
     Raises:
         CheckpointError: something is there already.
@@ -177,19 +169,15 @@ def _write_files(
     partial: Path,
     files: dict[str, list[_Piece]],
     state: LazyState,
-    tell: Callable[[Progress], None],
+    tell: Callable[[int], object],
 ) -> dict[str, FileRecord]:
-    total = sum(piece.bytes for pieces in files.values() for piece in pieces)
-    done = 0
-
     def write(name: str) -> FileRecord:
-        nonlocal done
         path = partial / name
         # Under its own name once it is whole, and then it is not written again.
-        record = record_file(path) if path.is_file() else _write(path, files[name], state)
-        done += sum(piece.bytes for piece in files[name])
-        tell(Progress(done, total))
-        return record
+        if path.is_file():
+            tell(sum(piece.bytes for piece in files[name]))
+            return record_file(path)
+        return _write(path, files[name], state, tell)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
@@ -199,21 +187,25 @@ def _write_files(
             raise
 
 
-def _write(path: Path, pieces: list[_Piece], state: LazyState) -> FileRecord:
+def _write(
+    path: Path, pieces: list[_Piece], state: LazyState, tell: Callable[[int], object]
+) -> FileRecord:
     aside = path.with_suffix(".partial")
-    record = write_file(aside, [_block(piece, state) for piece in pieces])
+    record = write_file(aside, [_block(piece, state, tell) for piece in pieces])
     aside.rename(path)
     return record
 
 
-def _block(piece: _Piece, state: LazyState) -> Block:
+def _block(piece: _Piece, state: LazyState, tell: Callable[[int], object]) -> Block:
     def values() -> Iterator[torch.Tensor]:
         rows = piece.region[0]
         count = rows.stop - rows.start
         few = max(1, count * _PIECE_BYTES // max(piece.bytes, 1))
         for start in range(rows.start, rows.stop, few):
             part = slice(start, min(start + few, rows.stop))
-            yield state.read(piece.kind, piece.name, (part, *piece.region[1:]))
+            value = state.read(piece.kind, piece.name, (part, *piece.region[1:]))
+            yield value
+            tell(value.nbytes)
 
     return Block(
         name=piece.stored_name,

@@ -36,6 +36,7 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
+_ON_MANY_RANKS = ("train", "grow")
 # What torch says of it, on a CPU and on a GPU.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.
@@ -65,8 +66,11 @@ def _root(
 ) -> None:
     """Train, grow, prove and ship Tele-FLM language models: small first, then big."""
     verb = context.invoked_subcommand
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb != "train":
-        raise ConfigError(f"torchrun starts train on many ranks; run teleflm {verb} without it")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb not in _ON_MANY_RANKS:
+        raise ConfigError(
+            f"torchrun starts {' and '.join(_ON_MANY_RANKS)} on many ranks; run teleflm {verb} "
+            "without it"
+        )
 
 
 app.command()(demo.demo)

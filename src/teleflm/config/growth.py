@@ -32,7 +32,8 @@ class WidthConfig(Strict):
             return data
         if "=" not in data:
             return dict.fromkeys(cls.model_fields, data)
-        return dict(item.split("=", 1) if "=" in item else (item, "") for item in data.split(","))
+        pairs = (item.partition("=") for item in data.split(","))
+        return {axis: operator for axis, _, operator in pairs}
 
 
 class GrowthConfig(Strict):

@@ -60,6 +60,12 @@ class Event(Strict):
         return self.operator not in ("skip", "roll_back")
 
     @property
+    def grown_by(self) -> Operator:
+        """The operator of a growth."""
+        assert self.operator in OPERATORS, "only growths have an operator that grows"
+        return self.operator
+
+    @property
     def is_growth(self) -> bool:
         """Whether it made the model larger."""
         return self.operator in OPERATORS
@@ -71,6 +77,13 @@ Lineage = tuple[Event, ...]
 def last_masks(lineage: Lineage) -> Event | None:
     """The newest growth of a lineage by masks, which may still be open."""
     return next((event for event in reversed(lineage) if event.operator == "mask"), None)
+
+
+def newest_growth(lineage: Lineage) -> tuple[Event, ...]:
+    """The newest growth of a lineage, an event for each of its operators; empty where it never
+    grew."""
+    growths = [event for event in lineage if event.is_growth]
+    return tuple(event for event in growths if event.step == growths[-1].step)
 
 
 def run_start(lineage: Lineage) -> Event:

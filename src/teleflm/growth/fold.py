@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from teleflm.config.growth import Operator
 from teleflm.config.model import ModelConfig
 from teleflm.growth.event import Event, last_masks
 from teleflm.growth.maps import GrowthMap
@@ -17,10 +16,8 @@ from teleflm.model.region import Region
 
 def growth_map(event: Event) -> GrowthMap:
     """The map of a growth event."""
-    assert event.source is not None and event.is_growth, "only growths have a map"
-    # An Event is checked, so that its operator is one of a growth here.
-    operator: Operator = event.operator  # type: ignore[assignment]
-    return GrowthMap(operator, event.source, event.to, event.layers, event.copies)
+    assert event.source is not None, "a growth has a model before it"
+    return GrowthMap(event.grown_by, event.source, event.to, event.layers, event.copies)
 
 
 @dataclass(frozen=True)

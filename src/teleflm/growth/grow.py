@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from teleflm.config.growth import DepthOperator, Symmetry, WidthConfig, with_grown_eps
+from teleflm.config.growth import (
+    DepthOperator,
+    GrowthConfig,
+    Symmetry,
+    WidthConfig,
+    with_grown_eps,
+)
 from teleflm.config.model import ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.event import Event
@@ -43,6 +49,19 @@ class Growth:
     symmetry: Symmetry = "noise"
     seed: int = 0
     parent: str | None = None
+
+    @classmethod
+    def of(cls, config: GrowthConfig, seed: int) -> "Growth":
+        """What a configuration says."""
+        return cls(
+            to=config.to,
+            width=config.width,
+            depth=config.depth,
+            place=config.place,
+            ramp=config.ramp,
+            symmetry=config.symmetry,
+            seed=seed,
+        )
 
 
 def grow(

@@ -1,13 +1,11 @@
 """The operators: what each puts into a tensor of the grown model.
 
-| operator | new entries | exact |
-|---|---|---|
-| `mask` | an ordinary init, held back by masks that open (MSG, arXiv 2305.02869) | at any mask |
-| `clone` | the old ones over again: W → tile(W)/i on the i clones of an input (HyperCloning, arXiv
-  2409.12903), m → m/o and v → v/o² on the o clones of an output | yes |
-| `zero` | an ordinary init behind zeros: rows that write new entries of the stream, columns that read
-  new heads and FFN units, branches of new layers; gain · √(d/D) with eps · d/D | yes |
-| `copy` | layers over again (G_stack, arXiv 2405.15319) | no: it is another function |
+- `mask`: an ordinary init, held back by masks that open (MSG, arXiv 2305.02869). Exact.
+- `clone`: the old entries over again: W → tile(W)/i on i clones of an input (HyperCloning, arXiv
+  2409.12903), m → m/o and v → v/o² on the o clones of an output. Exact.
+- `zero`: an ordinary init behind zeros: in rows that write new entries of the stream, columns that
+  read new heads and FFN units, branches of new layers; gain · √(d/D) with eps · d/D. Exact.
+- `copy`: layers over again (G_stack, arXiv 2405.15319). Not exact: it is another function.
 
 Each is a function of (growth, seed, tensor, region) and of the parent's entries that lie there, so
 that any slice of a grown state can be made by itself.
@@ -19,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleflm.config.growth import Operator
 from teleflm.growth.event import Event, Lineage
 from teleflm.growth.fold import growth_map, held_back
 from teleflm.growth.maps import GrowthMap
@@ -27,6 +26,14 @@ from teleflm.growth.state import Kind, Read
 from teleflm.model.axes import PARAMETERS, Axis, Parameter, parameter_of
 from teleflm.model.init import initial_value
 from teleflm.model.region import Region, region_shape, whole
+
+PROMISES: dict[Operator, str] = {
+    "copy": "layers over again; another function",
+    "clone": "entries over again; the same function",
+    "zero": "new entries behind zeros; the same function",
+    "mask": "new entries behind masks; the same function, and the same learning until they open",
+}
+"""What each operator does and keeps, for those who choose one."""
 
 
 def grown_value(
@@ -77,11 +84,6 @@ def clone_factors(lineage: Lineage, name: str) -> tuple[float, float]:
             eps /= outputs
             weight *= outputs / inputs
     return eps, weight
-
-
-def keeps_function(event: Event) -> bool:
-    """Whether the grown model computes what it did before."""
-    return event.operator != "copy"
 
 
 def keeps_trajectory(event: Event) -> bool:
@@ -155,9 +157,7 @@ def weight_scale(growth: GrowthMap, name: str, parameter: Parameter) -> float:
     return scale
 
 
-def _shared_out(
-    event: Event, growth: GrowthMap, read: Read, name: str, region: Region
-) -> Tensor:
+def _shared_out(event: Event, growth: GrowthMap, read: Read, name: str, region: Region) -> Tensor:
     """A region of a matrix that reads clones: rows over again, columns shared out."""
     assert event.symmetry is not None, "a growth by clones says what becomes of their symmetry"
     parameter = parameter_of(name)

@@ -78,9 +78,7 @@ def _followed(
     return listed
 
 
-def copied_layers(
-    layers: Sequence[int], new: int, place: str | Sequence[int]
-) -> tuple[int, ...]:
+def copied_layers(layers: Sequence[int], new: int, place: str | Sequence[int]) -> tuple[int, ...]:
     """For each of `new` layers the old one that it holds: itself, or for an added one the layer
     that it follows; stacked on top they are the old ones over again, from the first.
 

@@ -116,4 +116,3 @@ def _cloned(width: WidthConfig) -> Iterator[tuple[str, str]]:
     for axis, fields in _CLONED.items():
         if getattr(width, axis) == "clone":
             yield from ((axis, field) for field in fields)
-

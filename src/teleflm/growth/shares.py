@@ -31,7 +31,7 @@ def share_out(weight: Tensor, sources: Tensor, clones: int, factors: Tensor | No
         return equal  # a division by a power of two loses nothing
     # Multiples of W's own last digit: they and their sums are exact, also where clones is 3.
     old = weight.double()
-    digit = torch.ldexp(torch.tensor(torch.finfo(weight.dtype).eps).double(), old.frexp()[1] - 1)
+    digit = torch.full_like(old, torch.finfo(weight.dtype).eps).ldexp(old.frexp()[1] - 1)
     shares = old[:, sources] / clones
     if factors is not None:
         shares *= factors

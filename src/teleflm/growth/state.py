@@ -100,6 +100,18 @@ class LazyState(Standing):
     read: Read = field(repr=False)
     dtype: torch.dtype
 
+    def weight(self, name: str, region: Region) -> Tensor:
+        """A region of a weight."""
+        return self.read("weights", name, region)
+
+    def to(self, dtype: torch.dtype) -> "LazyState":
+        """The same, with every tensor in this precision."""
+
+        def read(kind: Kind, name: str, region: Region) -> Tensor:
+            return self.read(kind, name, region).to(dtype)
+
+        return replace(self, read=read, dtype=dtype)
+
     def in_memory(self, regions: Mapping[str, Region] | None = None) -> TrainingState:
         """These regions of the state, or all of it."""
         held = regions

@@ -17,7 +17,6 @@ from teleflm.growth.operators import new_entries
 from teleflm.model.axes import Axis, parameter_of
 from teleflm.parallel.shard import Shard
 
-
 # Behind zeros, what reads a new entry has a gradient only once what writes it has moved.
 _UPDATES = 2
 
@@ -36,17 +35,21 @@ class FreshMoments:
         growths = [event for event in lineage if event.is_growth]
         if not growths:
             return
-        newest = [event for event in growths if event.step == growths[-1].step]
-        self._end = max(event.step + event.ramp for event in newest)
         # A skip bears the step that its update would have led to.
         skipped = {event.step for event in lineage if event.operator == "skip"}
-        taken = step - self._end - sum(self._end < past <= step for past in skipped)
-        self._updates = _UPDATES - max(taken, 0)
+
+        def updates_since(end: int) -> int:
+            return step - end - sum(end < past <= step for past in skipped)
+
+        ends = [event.step + event.ramp for event in growths]
+        first = next((i for i, end in enumerate(ends) if updates_since(end) < _UPDATES), None)
+        self._end = max(ends)
+        self._updates = _UPDATES - max(updates_since(self._end), 0)
         for shard in shards:
             if Axis.VOCAB in parameter_of(shard.name).axes:
                 self._watch(self._for_ever, shard, growths)
-            elif self._updates > 0:
-                self._watch(self._at_first, shard, newest)
+            elif first is not None:
+                self._watch(self._at_first, shard, growths[first:])
 
     def _watch(
         self, watched: list[tuple[Shard, Tensor]], shard: Shard, growths: Sequence[Event]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,21 +183,15 @@ def _grown_state(
 ) -> TrainingState:
     # Each rank reads of the parent what it needs for its regions.
     state = open_checkpoint(folder)[1] if folder is not None else _fresh_state(config)
-    distances = None
-    if growth.place == "distance":
-        tokens = sample_tokens(mixture, config.model, config.data.sequence_length)
-        distances = ranks.from_first(partial(measured_distances, state, tokens))
-    how = Growth(
-        to=growth.to,
-        width=growth.width,
-        depth=growth.depth,
-        place=growth.place,
-        distances=distances,
-        ramp=growth.ramp,
-        symmetry=growth.symmetry,
-        seed=config.seed,
+    how = replace(
+        Growth.of(growth, config.seed),
         parent=manifest_digest(folder) if folder is not None else None,
     )
+    if growth.place == "distance":
+        tokens = sample_tokens(mixture, config.model, config.data.sequence_length)
+        # One rank measures for all: its figures to the last digit decide what follows.
+        distances = ranks.from_first(partial(measured_distances, state, tokens))
+        how = replace(how, distances=distances)
     return grow_lazily(state, how).in_memory(regions)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import teleflm.growth.ramp
-from teleflm.certificate.certify import Certificate, certify
+from teleflm.certificate.certify import certify
+from teleflm.certificate.record import Certificate
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
 from teleflm.growth.grow import grow

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleflm.certificate.certify import certify, relative_error
+from teleflm.certificate.certify import certify
+from teleflm.certificate.function import relative_error
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.errors import GrowthError

@@ -8,8 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleflm.certificate.certify import Certificate, certify
-from teleflm.config.growth import DepthOperator, Symmetry, WidthConfig, with_grown_eps
+from teleflm.certificate.certify import certify
+from teleflm.certificate.record import Certificate
+from teleflm.config.growth import (
+    DepthOperator,
+    Symmetry,
+    WidthConfig,
+    WidthOperator,
+    with_grown_eps,
+)
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.errors import GrowthError
@@ -26,7 +33,7 @@ from tests.growing import OPTIMIZER, batch_of, train_on, trained_state
 @st.composite
 def growths(draw: st.DrawFn) -> tuple[ModelConfig, Growth]:
     """A parent, and any growth of it that the operators can do."""
-    operators = st.sampled_from(["mask", "clone", "zero"])
+    operators: st.SearchStrategy[WidthOperator] = st.sampled_from(["mask", "clone", "zero"])
     width = WidthConfig(hidden=draw(operators), heads=draw(operators), ffn=draw(operators))
     depth: DepthOperator = draw(st.sampled_from(["mask", "zero", "copy"]))
 

@@ -14,7 +14,8 @@ import torch
 
 import teleflm.series.run
 from benchmarks.demo import promises
-from teleflm.certificate.certify import Certificate, certify
+from teleflm.certificate.certify import certify
+from teleflm.certificate.record import Certificate
 from teleflm.checkpoint.load import find_checkpoint, load
 from teleflm.config.base import build
 from teleflm.config.series import SeriesConfig

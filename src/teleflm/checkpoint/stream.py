@@ -22,7 +22,7 @@ from teleflm.errors import CheckpointError, MachineError
 from teleflm.files import naming_full_disk, written_aside
 from teleflm.growth.state import KINDS, Kind, LazyState
 from teleflm.model.axes import parameter_names, parameter_of
-from teleflm.model.region import Region, region_shape
+from teleflm.model.region import Region, region_shape, row_stretches
 from teleflm.parallel.ranks import Ranks
 
 # A piece is what one thread holds at a time; files are small enough to lose one, and no smaller.
@@ -144,13 +144,10 @@ def _files(state: LazyState) -> dict[str, list[_Piece]]:
 def _pieces(state: LazyState) -> Iterator[_Piece]:
     for name in parameter_names(state.model):
         shape = parameter_of(name).shape(state.model)
-        rest = tuple(slice(0, size) for size in shape[1:])
         empty = tuple(slice(0, 0) for _ in shape)
         for kind in KINDS:
             dtype = state.read(kind, name, empty).dtype
-            rows = _FILE_BYTES // (dtype.itemsize * max(shape[-1], 1)) if rest else shape[0]
-            for start in range(0, shape[0], max(rows, 1)):
-                region = (slice(start, min(start + max(rows, 1), shape[0])), *rest)
+            for region in row_stretches(shape, _FILE_BYTES // dtype.itemsize):
                 yield _Piece(kind, name, region, dtype)
 
 
@@ -198,12 +195,11 @@ def _write(
 
 def _block(piece: _Piece, state: LazyState, tell: Callable[[int], object]) -> Block:
     def values() -> Iterator[torch.Tensor]:
-        rows = piece.region[0]
-        count = rows.stop - rows.start
-        few = max(1, count * _PIECE_BYTES // max(piece.bytes, 1))
-        for start in range(rows.start, rows.stop, few):
-            part = slice(start, min(start + few, rows.stop))
-            value = state.read(piece.kind, piece.name, (part, *piece.region[1:]))
+        first = piece.region[0].start
+        few = _PIECE_BYTES // piece.dtype.itemsize
+        for rows, *rest in row_stretches(region_shape(piece.region), few):
+            region = (slice(first + rows.start, first + rows.stop), *rest)
+            value = state.read(piece.kind, piece.name, region)
             yield value
             tell(value.nbytes)
 

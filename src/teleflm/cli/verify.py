@@ -46,8 +46,8 @@ def _check_files(path: Path, as_json: bool) -> None:
 
 
 def _certify(source: Path, grown: Path, as_json: bool) -> None:
-    from teleflm.certificate.certify import TRAJECTORY_BOUND
     from teleflm.certificate.paths import certify_paths
+    from teleflm.certificate.record import TRAJECTORY_BOUND
 
     certificate = certify_paths(source, grown)
     function, trajectory = certificate.function, certificate.trajectory
@@ -62,6 +62,11 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
             f"losses, {trajectory.steps} steps: {trajectory.max_relative_loss_difference:.1e} "
             f"(bound {TRAJECTORY_BOUND:.0e})"
         )
+    if certificate.regrown is not None:
+        words = "is what the lineage says, bit for bit" if certificate.regrown else "is NOT"
+        lines.append(f"every tensor {words}")
+    if certificate.first_difference is not None:
+        lines.append(f"first difference: {certificate.first_difference}")
     if as_json:
         typer.echo(dumps(certificate.to_json()))
     else:

@@ -1,7 +1,7 @@
 """Growth of a whole training state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ class Growth:
     """
 
     to: ModelConfig
-    width: WidthConfig = WidthConfig()
+    width: WidthConfig = field(default_factory=WidthConfig)
     depth: DepthOperator = "mask"
     place: str | Sequence[int] = "even"
     distances: Sequence[float] | None = None

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import parameter_of
 from teleflm.model.network import TeleFLM
-from teleflm.model.region import Region, whole
+from teleflm.model.region import Region, row_stretches, whole
 from teleflm.model.rope import rope_tables
 
-_BYTES_AT_A_TIME = 64 << 20
+_ENTRIES_AT_A_TIME = 8 << 20
 ReadWeight = Callable[[str, Region], Tensor]
 
 
@@ -28,9 +28,9 @@ class StreamedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.new_empty(*x.shape[:-1], self._shape[0])
-        for rows in _some_rows(self._shape, x.dtype):
-            weight = self._read(self._name, (rows, slice(0, self._shape[1])))
-            y[..., rows] = F.linear(x, weight.to(x.dtype))
+        for region in row_stretches(self._shape, _ENTRIES_AT_A_TIME):
+            weight = self._read(self._name, region)
+            y[..., region[0]] = F.linear(x, weight.to(x.dtype))
         return y
 
 
@@ -45,10 +45,11 @@ class StreamedEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         embedded = torch.empty(*tokens.shape, self._shape[1], dtype=self._dtype)
-        for rows in _some_rows(self._shape, self._dtype):
+        for region in row_stretches(self._shape, _ENTRIES_AT_A_TIME):
+            rows = region[0]
             here = (tokens >= rows.start) & (tokens < rows.stop)
             if here.any():
-                weight = self._read(self._name, (rows, slice(0, self._shape[1])))
+                weight = self._read(self._name, region)
                 embedded[here] = weight[tokens[here] - rows.start].to(self._dtype)
         return embedded
 
@@ -75,8 +76,3 @@ def streamed_network(model: ModelConfig, read: ReadWeight, dtype: torch.dtype) -
     network.model.cos, network.model.sin = rope_tables(model)
     network.set_multipliers(model.input_mult, model.logit_multiplier)
     return network
-
-
-def _some_rows(shape: tuple[int, ...], dtype: torch.dtype) -> list[slice]:
-    rows = max(1, _BYTES_AT_A_TIME // (shape[1] * dtype.itemsize))
-    return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]

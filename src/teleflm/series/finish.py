@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from teleflm.certificate.certify import FP32_BOUND, relative_error
+from teleflm.certificate.function import relative_error
+from teleflm.certificate.record import FP32_BOUND
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import open_model

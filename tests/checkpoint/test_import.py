@@ -433,7 +433,7 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path, teleflm: Comm
     out.mkdir()
     (out / "precious").write_text("words")
     for arguments, message in (
-        ((folder, out), "exists"),
+        ((folder, out), "exists and is no checkpoint"),
         ((folder, out, "--force"), "is no checkpoint, so it stays"),
         ((folder, folder, "--force"), "holds the model to import"),
         ((folder, tmp_path, "--force"), "holds the model to import"),
@@ -444,8 +444,9 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path, teleflm: Comm
         assert message in done.err
     assert (out / "precious").read_text() == "words"
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    for options in ((), ("--force",)):
-        assert teleflm("import", folder, tmp_path / "twice", *options).code == 0
+    assert teleflm("import", folder, tmp_path / "twice").code == 0
+    assert "--force to replace it" in teleflm("import", folder, tmp_path / "twice").err
+    assert teleflm("import", folder, tmp_path / "twice", "--force").code == 0
     assert not list(problems(tmp_path / "twice"))
 
 

@@ -23,44 +23,33 @@ def import_(
     Example: teleflm import downloads/llama imported
     """
     from teleflm.checkpoint.pretrained import open_pretrained
-    from teleflm.checkpoint.stream import Progress, state_bytes, write_state
+    from teleflm.checkpoint.stream import state_bytes, write_state
     from teleflm.checkpoint.tokenizer_files import tokenizer_beside
     from teleflm.data.progress import byte_progress
     from teleflm.model.axes import parameter_count
+    from teleflm.parallel.world import world
+    from teleflm.training.growing import check_place
 
-    _check_place(folder, out, force)
-    typer.echo(f"{folder}: taking the checksums of its files", err=True)
-    state = open_pretrained(folder)
-    with (
-        byte_progress("importing", state_bytes(state)) as advance,
-        tokenizer_beside(folder) as tokenizer,
-    ):
-        written = 0
-
-        def tell(progress: Progress) -> None:
-            nonlocal written
-            advance(progress.done - written)
-            written = progress.done
-
-        write_state(out, state, tokenizer, force=force, tell=tell)
-    model = state.model
-    typer.echo(
-        f"{out}: hidden {model.hidden_size:,}, {model.num_hidden_layers} layers, "
-        f"{model.num_attention_heads} heads in {model.num_key_value_heads} groups, "
-        f"FFN {model.intermediate_size:,}; {parameter_count(model):,} parameters, "
-        f"{'with' if tokenizer else 'without'} a tokenizer"
-    )
-
-
-def _check_place(folder: Path, out: Path, force: bool) -> None:
-    """Say what stands in the way before the folder is read, and what must not be replaced."""
-    from teleflm.checkpoint.manifest import MANIFEST
-
-    if not out.exists():
-        return
-    if not force:
-        raise CheckpointError(f"{out}: exists; give another place, or --force to replace it")
-    if folder.resolve().is_relative_to(out.resolve()):
-        raise CheckpointError(f"{out}: holds the model to import; give another place")
-    if not (out / MANIFEST).is_file():
-        raise CheckpointError(f"{out}: is no checkpoint, so it stays; give another place")
+    with world() as (ranks, _), tokenizer_beside(folder) as tokenizer:
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise CheckpointError(f"{out}: holds the model to import; give another place")
+        check_place(out, force)
+        if ranks.first:
+            typer.echo(f"{folder}: taking the checksums of its files", err=True)
+        state = open_pretrained(folder)
+        with byte_progress("importing", state_bytes(state) if ranks.first else 0) as progress:
+            write_state(
+                out,
+                state,
+                tokenizer,
+                force=force,
+                tell=lambda count: progress(count * ranks.count) if ranks.first else None,
+            )
+        if ranks.first:
+            model = state.model
+            typer.echo(
+                f"{out}: hidden {model.hidden_size:,}, {model.num_hidden_layers} layers, "
+                f"{model.num_attention_heads} heads in {model.num_key_value_heads} groups, "
+                f"FFN {model.intermediate_size:,}; {parameter_count(model):,} parameters, "
+                f"{'with' if tokenizer else 'without'} a tokenizer"
+            )

@@ -16,6 +16,7 @@ from teleflm.cli import (
     export,
     generate,
     grow,
+    import_,
     inspect,
     series,
     tokenizer,
@@ -35,7 +36,7 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
-_ON_MANY_RANKS = ("train", "grow")
+_ON_MANY_RANKS = ("train", "grow", "import")
 # What torch says of it, on a CPU and on a GPU.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.
@@ -79,6 +80,7 @@ app.command()(train.train)
 app.command()(series.series)
 app.command()(grow.grow)
 app.command()(verify.verify)
+app.command("import")(import_.import_)
 app.command()(export.export)
 app.command()(generate.generate)
 app.command()(inspect.inspect)

@@ -44,7 +44,7 @@ def test_any_growth_keeps_function_and_trajectory(
     certificate = certify(state, grown, optimizer=OPTIMIZER, steps=30, seed=seed)
     assert certificate.function.max_relative_logit_error <= 1e-12
     function = certificate.function
-    assert function.float32_max_relative_logit_error <= max(1e-5, 2 * function.float32_rounding)
+    assert function.float32_max_relative_logit_error <= max(1e-5, 10 * function.float32_rounding)
     assert certificate.trajectory is not None
     assert certificate.trajectory.max_relative_loss_difference <= 1e-12
     assert certificate.exact

@@ -234,7 +234,7 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
     if (path / "config.json").is_file():
         from teleflm.checkpoint.pretrained import open_pretrained
 
-        state = open_pretrained(path)
+        state = open_pretrained(path, group)
         (imported,) = state.lineage
         assert imported.parent is not None
         tokenizer = path if (path / "tokenizer.json").is_file() else None

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from teleflm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, record_file, record_files
 from teleflm.checkpoint.parts import PREFIXES
 from teleflm.checkpoint.save import TOKENIZER
+from teleflm.checkpoint.tokenizer_files import copy_tokenizer
 from teleflm.checkpoint.writer import Block, write_file
 from teleflm.errors import CheckpointError, MachineError
 from teleflm.files import naming_full_disk, written_aside
@@ -66,10 +67,10 @@ def write_state(
     Args:
         folder: where, on a disk that all ranks see.
         state: what to save; read piece by piece, the same on all ranks.
-        tokenizer: a folder of tokenizer files that travels with the model.
+        tokenizer: a folder with tokenizer files that travel with the model.
         force: replace what is there.
         group: a process group that carries CPU tensors (gloo), the world's where None.
-        tell: is told the bytes that were made since the last call, of `state_bytes` over all ranks.
+        tell: is told the bytes that this rank made since the last call, of `state_bytes` for it.
 
     Raises:
         CheckpointError: something is there already.
@@ -103,7 +104,8 @@ def write_state(
 
         def complete() -> None:
             if tokenizer is not None:
-                shutil.copytree(tokenizer, partial / TOKENIZER, dirs_exist_ok=True)
+                (partial / TOKENIZER).mkdir(exist_ok=True)
+                copy_tokenizer(tokenizer, partial / TOKENIZER)
                 for name, record in record_files(partial / TOKENIZER).items():
                     records[f"{TOKENIZER}/{name}"] = record
             whole = manifest.model_copy(update={"files": records})
@@ -120,9 +122,10 @@ def write_state(
         ranks.from_first(complete)
 
 
-def state_bytes(state: LazyState) -> int:
-    """What a checkpoint of a state takes on disk, but for headers and tokenizer."""
-    return sum(piece.bytes for pieces in _files(state).values() for piece in pieces)
+def state_bytes(state: LazyState, rank: int = 0, ranks: int = 1) -> int:
+    """What a rank writes of a state, but for headers: with one, what a checkpoint takes on disk."""
+    mine = list(_files(state).values())[rank::ranks]
+    return sum(piece.bytes for pieces in mine for piece in pieces)
 
 
 def _files(state: LazyState) -> dict[str, list[_Piece]]:

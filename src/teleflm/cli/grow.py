@@ -49,9 +49,9 @@ def grow(
     from teleflm.checkpoint.load import find_checkpoint
     from teleflm.checkpoint.manifest import read_manifest
     from teleflm.checkpoint.stream import write_state
+    from teleflm.cli.progress import rank_progress
     from teleflm.config.resolve import resolve_model
     from teleflm.config.run import DataConfig
-    from teleflm.data.progress import byte_progress
     from teleflm.growth.grow import Growth
     from teleflm.parallel.world import world
     from teleflm.training.growing import check_place, plan_growth
@@ -77,14 +77,8 @@ def grow(
         if dry_run:
             _print_plan(plan)
             return
-        with byte_progress("growing", plan.bytes if ranks.first else 0) as progress:
-            write_state(
-                out,
-                plan.grown,
-                plan.tokenizer,
-                force=force,
-                tell=lambda count: progress(count * ranks.count) if ranks.first else None,
-            )
+        with rank_progress("growing", plan.grown, ranks) as tell:
+            write_state(out, plan.grown, plan.tokenizer, force=force, tell=tell)
         if ranks.first:
             _print_plan(plan)
             typer.echo(f"{out}: ready at step {plan.grown.step}")

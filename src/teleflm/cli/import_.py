@@ -23,28 +23,22 @@ def import_(
     Example: teleflm import downloads/llama imported
     """
     from teleflm.checkpoint.pretrained import open_pretrained
-    from teleflm.checkpoint.stream import state_bytes, write_state
-    from teleflm.checkpoint.tokenizer_files import tokenizer_beside
-    from teleflm.data.progress import byte_progress
+    from teleflm.checkpoint.stream import write_state
+    from teleflm.cli.progress import rank_progress
     from teleflm.model.axes import parameter_count
     from teleflm.parallel.world import world
     from teleflm.training.growing import check_place
 
-    with world() as (ranks, _), tokenizer_beside(folder) as tokenizer:
+    tokenizer = folder if (folder / "tokenizer.json").is_file() else None
+    with world() as (ranks, _):
         if folder.resolve().is_relative_to(out.resolve()):
             raise CheckpointError(f"{out}: holds the model to import; give another place")
         check_place(out, force)
         if ranks.first:
             typer.echo(f"{folder}: taking the checksums of its files", err=True)
         state = open_pretrained(folder)
-        with byte_progress("importing", state_bytes(state) if ranks.first else 0) as progress:
-            write_state(
-                out,
-                state,
-                tokenizer,
-                force=force,
-                tell=lambda count: progress(count * ranks.count) if ranks.first else None,
-            )
+        with rank_progress("importing", state, ranks) as tell:
+            write_state(out, state, tokenizer, force=force, tell=tell)
         if ranks.first:
             model = state.model
             typer.echo(

@@ -68,7 +68,7 @@ def _root(
     verb = context.invoked_subcommand
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb not in _ON_MANY_RANKS:
         raise ConfigError(
-            f"torchrun starts {' and '.join(_ON_MANY_RANKS)} on many ranks; run teleflm {verb} "
+            f"torchrun starts {', '.join(_ON_MANY_RANKS)} on many ranks; run teleflm {verb} "
             "without it"
         )
 

@@ -28,7 +28,8 @@ class Event(Strict):
         copies: of a `copy`, for each layer after it the layer before that it holds.
         symmetry: of a `clone`, how the consumers of equal entries are made to differ, and
             `imbalance` by how much (see `growth/shares.py`).
-        parent: SHA-256 of the manifest of the checkpoint that it started from.
+        parent: SHA-256 of the manifest of the checkpoint that it started from; of an `import`, of
+            the checksums of the folder's files.
         batches: of a skip or roll back, the batches that were read and left no trace.
         reason: of a skip or roll back, in words.
     """

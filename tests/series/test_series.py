@@ -60,7 +60,7 @@ def finished(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def written(folder: Path) -> dict[Path, int]:
     """When each checkpoint, certificate and export file was written."""
-    found = [*folder.glob("*/**/*.safetensors"), *folder.glob("grown/*.json")]
+    found = [*folder.glob("*/**/*.safetensors"), *folder.glob("grown/*/*.json")]
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in found}
 
 
@@ -133,7 +133,7 @@ def test_stopped_in_a_stage(
         assert_same_run(tmp_path / "stopped" / "stages" / name, finished / "stages" / name)
 
 
-@pytest.mark.parametrize("lost", ["grown", "stages/large", "export/llama", "summary.json"])
+@pytest.mark.parametrize("lost", ["grown", "grown/large/certificate.json", "stages/large", "export/llama", "summary.json"])
 def test_what_is_missing_is_made_again(
     finished: Path, store: TokenStore, tmp_path: Path, lost: str
 ) -> None:

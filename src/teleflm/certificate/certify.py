@@ -88,8 +88,13 @@ def certify_streamed(parent: LazyState, child: LazyState, *, seed: int = 0) -> C
 
 def growths_since(before: Lineage, after: Lineage) -> tuple[Event, ...]:
     """The growths that lead from one lineage to the other, none where other events do too."""
+    # What was certified later is the same growth.
+    old, new = (
+        [event.model_copy(update={"certificate": None}) for event in lineage]
+        for lineage in (before, after)
+    )
     more = after[len(before) :]
-    leads = after[: len(before)] == before and all(event.is_growth for event in more)
+    leads = new[: len(old)] == old and all(event.is_growth for event in more)
     return more if leads else ()
 
 

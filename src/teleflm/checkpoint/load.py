@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from teleflm.checkpoint.certified import certified_lineage
 from teleflm.checkpoint.manifest import (
     MANIFEST,
     FileRecord,
@@ -99,7 +100,7 @@ def load_checkpoint(
         {name: parts[prefix + name].tensor for name in held} for prefix in PREFIXES
     )
     state = TrainingState(
-        **_standing(manifest),
+        **_standing(folder, manifest),
         weights=weights,
         exp_avg=first,
         exp_avg_sq=second,
@@ -130,11 +131,12 @@ def open_checkpoint(
         return part.tensor
 
     dtype = read("weights", "model.layers.0.mlp.up_proj.weight", (slice(0, 0),) * 2).dtype
-    return manifest, LazyState(**_standing(manifest), read=read, dtype=dtype)
+    return manifest, LazyState(**_standing(folder, manifest), read=read, dtype=dtype)
 
 
-def _standing(manifest: Manifest) -> dict[str, Any]:
-    return {field.name: getattr(manifest, field.name) for field in fields(Standing)}
+def _standing(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    known = {field.name: getattr(manifest, field.name) for field in fields(Standing)}
+    return {**known, "lineage": certified_lineage(folder, manifest)}
 
 
 def _share(manifest: Manifest, ranks: Ranks) -> dict[str, FileRecord]:
@@ -272,7 +274,7 @@ def open_model(path: Path) -> ModelSource:
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         step=manifest.step,
         tokens=manifest.tokens,
-        lineage=manifest.lineage,
+        lineage=state.lineage,
         ramp=ramp_at(state.model, state.lineage, state.step).progress,
     )
 

@@ -19,7 +19,8 @@ def verify(
 ) -> None:
     """Check a checkpoint's files, or certify a growth (SRC was grown to DST).
 
-    The certificate compares logits, and the losses of 30 further steps. Exit code 1: not exact.
+    The certificate compares logits, the tensors with what the lineage says, and the losses of 30
+    further steps; a grown checkpoint keeps it. Exit code 1: not exact.
 
     Example: teleflm verify runs/nano grown
     """
@@ -48,8 +49,12 @@ def _check_files(path: Path, as_json: bool) -> None:
 def _certify(source: Path, grown: Path, as_json: bool) -> None:
     from teleflm.certificate.paths import certify_paths
     from teleflm.certificate.record import TRAJECTORY_BOUND
+    from teleflm.checkpoint.certified import keep_certificate
+    from teleflm.checkpoint.manifest import MANIFEST
 
     certificate = certify_paths(source, grown)
+    if certificate.operators and (grown / MANIFEST).is_file():
+        keep_certificate(grown, certificate.to_json())
     function, trajectory = certificate.function, certificate.trajectory
     lines = [
         f"logits, float64: {function.max_relative_logit_error:.1e} "

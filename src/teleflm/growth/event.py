@@ -11,6 +11,16 @@ from teleflm.config.model import ModelConfig
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
+class CertifiedFigures(Strict):
+    """What `teleflm verify` measured of a growth, see `teleflm.certificate.record`."""
+
+    max_relative_logit_error: float
+    dtype: str
+    steps: int | None
+    max_relative_loss_difference: float | None
+    exact: bool
+
+
 class Event(Strict):
     """One event of a lineage.
 
@@ -30,6 +40,8 @@ class Event(Strict):
             `imbalance` by how much (see `growth/shares.py`).
         parent: SHA-256 of the manifest of the checkpoint that it started from; of an `import`, of
             the checksums of the folder's files.
+        certificate: of a growth that was certified before anybody went on from it; the newest of
+            its events has it.
         batches: of a skip or roll back, the batches that were read and left no trace.
         reason: of a skip or roll back, in words.
     """
@@ -52,6 +64,7 @@ class Event(Strict):
     symmetry: Symmetry | None = None
     imbalance: float = 0.0
     parent: str | None = None
+    certificate: CertifiedFigures | None = None
     batches: int = 0
     reason: str | None = None
 

@@ -21,7 +21,7 @@ from teleflm.model.network import TeleFLM
 from teleflm.report.picture import write_picture
 from teleflm.report.series import write_series_report
 from teleflm.series.layout import SeriesLayout
-from teleflm.series.summary import Json, evaluations, stored_certificates, summarise
+from teleflm.series.summary import Json, evaluations, summarise
 
 SUMMARY = "summary.json"
 _CHECK_POSITIONS = 64
@@ -48,9 +48,7 @@ def _export(layout: SeriesLayout, kind: ExportKind) -> Json:
     error = _export_error(source, out) if out.exists() else math.inf
     if error > FP32_BOUND:  # not there, or of an earlier end of the last stage
         found = evaluations(layout, last)
-        facts = CardFacts(
-            bpb=found[-1]["bpb"] if found else {}, certificates=stored_certificates(layout)
-        )
+        facts = CardFacts(bpb=found[-1]["bpb"] if found else {})
         export(source, out, kind, force=True, card=facts)
         error = _export_error(source, out)
     if error > FP32_BOUND:

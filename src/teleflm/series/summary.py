@@ -1,9 +1,9 @@
 """What a series did, in figures."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from teleflm.checkpoint.certified import kept_certificate
 from teleflm.checkpoint.manifest import Manifest, read_manifest
 from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
@@ -44,12 +44,6 @@ def evaluations(layout: SeriesLayout, index: int) -> list[Json]:
     return read_jsonl(layout.run_dir(index) / "evaluation.jsonl")
 
 
-def stored_certificates(layout: SeriesLayout) -> list[Json]:
-    """The certificates of the growths so far, oldest first."""
-    paths = [layout.certificate(index) for index in range(1, len(layout.stages))]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-
-
 def _run(manifest: Manifest) -> RunConfig:
     assert manifest.config is not None, "a run's own checkpoints carry its configuration"
     return manifest.config
@@ -79,7 +73,8 @@ def _stage(layout: SeriesLayout, index: int, manifest: Manifest) -> Json:
 
 def _growth(layout: SeriesLayout, index: int, stages: list[Json]) -> Json:
     events = newest_growth(read_manifest(layout.grown(index)).lineage)
-    certificate = stored_certificates(layout)[index - 1]
+    certificate = kept_certificate(layout.grown(index))
+    assert certificate is not None, "a stage trains after its growth was certified"
     return {
         "from": layout.stages[index - 1],
         "to": layout.stages[index],
@@ -91,7 +86,7 @@ def _growth(layout: SeriesLayout, index: int, stages: list[Json]) -> Json:
         "certificate": certificate,
         "loss_before": stages[index - 1]["loss_after"],
         "loss_after": stages[index]["loss_before"],
-        "seconds": certificate["seconds"],
+        "seconds": certificate.get("seconds", 0.0),
     }
 
 

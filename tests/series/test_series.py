@@ -133,7 +133,10 @@ def test_stopped_in_a_stage(
         assert_same_run(tmp_path / "stopped" / "stages" / name, finished / "stages" / name)
 
 
-@pytest.mark.parametrize("lost", ["grown", "grown/large/certificate.json", "stages/large", "export/llama", "summary.json"])
+@pytest.mark.parametrize(
+    "lost",
+    ["grown", "grown/large/certificate.json", "stages/large", "export/llama", "summary.json"],
+)
 def test_what_is_missing_is_made_again(
     finished: Path, store: TokenStore, tmp_path: Path, lost: str
 ) -> None:

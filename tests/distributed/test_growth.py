@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
+from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.manifest import read_manifest
-from teleflm.config.growth import WidthConfig
 from teleflm.data.store import TokenStore
-from teleflm.growth.grow import Growth
-from teleflm.training.growing import grow_checkpoint
+from tests.distributed.growing import grow_in_small_files, grow_to
 from tests.distributed.resume import train_up_to
 from tests.distributed.test_resume import ALL_AXES, counts, differences, run_of, state_of
 from tests.distributed.world import World
@@ -62,24 +60,9 @@ def test_a_checkpoint_of_eight_copies_grows_into_any_layout(
     assert differences(many, one) <= 1e-9
 
 
-def grown(parent: Path, out: Path, how: str) -> None:
-    """What `teleflm grow` does on a rank."""
-    model = load_checkpoint(find_checkpoint(parent), {})[1].model
-    width = WidthConfig.model_validate(HOW[how]["width"])
-    growth = Growth(model.model_copy(update=TWICE), width, place="even", ramp=3, seed=5)
-    grow_checkpoint(parent, out, growth)
-
-
 def test_ranks_share_the_files_of_a_growth(four: World, tmp_path: Path, parent: Path) -> None:
-    grown(parent, tmp_path / "one", "clone")
-    four.run(grown_in_small_files, parent, tmp_path / "many", "clone")
+    grow_to(parent, tmp_path / "one", TWICE)
+    four.run(grow_in_small_files, parent, tmp_path / "many", TWICE)
     one, other = (load_checkpoint(tmp_path / name)[1] for name in ("one", "many"))
     assert differences(other, one) == 0.0 and counts(other) == counts(one)
     assert len(read_manifest(tmp_path / "many").files) > 8
-
-
-def grown_in_small_files(parent: Path, out: Path, how: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("teleflm.checkpoint.stream._FILE_BYTES", 60_000)
-        patch.setattr("teleflm.checkpoint.stream._PIECE_BYTES", 7_000)
-        grown(parent, out, how)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-import teleflm.series.run
+import teleflm.certificate.paths
 from benchmarks.demo import promises
 from teleflm.certificate.certify import certify
 from teleflm.certificate.record import Certificate
@@ -240,7 +240,7 @@ def test_a_growth_that_is_not_exact_is_not_trained_on(
         moments = {name: torch.zeros_like(tensor) for name, tensor in child.exp_avg.items()}
         return certify(parent, replace(child, exp_avg=moments), **options)
 
-    monkeypatch.setattr(teleflm.series.run, "certify", inexact)
+    monkeypatch.setattr(teleflm.certificate.paths, "certify", inexact)
     folder = tmp_path / "bad"
     for _ in range(2):  # and it is not forgotten
         with pytest.raises(CheckFailedError, match="the growth to large is not exact"):

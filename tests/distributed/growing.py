@@ -1,4 +1,4 @@
-"""What a rank does in a case of the growth suite: it grows a checkpoint, as `teleflm grow` would."""
+"""What a rank does in a case of the growth suite: it grows a checkpoint."""
 
 from pathlib import Path
 from typing import Any

@@ -344,7 +344,7 @@ def test_the_card_tells_the_story(tmp_path: Path) -> None:
         "9,876 tokens",
         "33%",
         "| grown by masks, open after 30 steps | 2 | 48 | 6 | 56 |",
-        "4,321",
+        "4,321 | 0 |",
         "2.5e-15",
         "3.0e-16",
         "| english | 1.2345 |",

@@ -25,7 +25,7 @@ from tests.growing import CHILD, PARENT, trained_state
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_FILE_BYTES", 20_000)
     monkeypatch.setattr(stream, "_PIECE_BYTES", 3_000)
-    monkeypatch.setattr(stream, "_AT_ONCE", 1)
+    monkeypatch.setattr(stream, "AT_ONCE", 1)
 
 
 @pytest.fixture(scope="module")

@@ -66,8 +66,8 @@ def _lineage(source: ModelSource) -> str:
     if not source.lineage:
         return ""
     rows = [
-        "| | layers | hidden | heads | FFN | parameters | from step | from token |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | layers | hidden | heads | FFN | parameters | from step | from token | seed | of |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     names = {
         "init": "new weights",
@@ -88,8 +88,9 @@ def _lineage(source: ModelSource) -> str:
         rows.append(
             f"| {name} | {to.num_hidden_layers} | {to.hidden_size:,} | {to.num_attention_heads} "
             f"| {to.intermediate_size:,} | {parameter_count(to):,} | {event.step:,} "
-            f"| {event.tokens:,} |"
+            f"| {event.tokens:,} | {event.seed} | {(event.parent or '')[:12]} |"
         )
+    rows += ["", "`of` is the checkpoint that it began with: the SHA-256 of its manifest."]
     rows += _left_out(source.lineage)
     return "## Lineage\n\n" + "\n".join(rows) + "\n"
 

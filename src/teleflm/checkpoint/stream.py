@@ -29,7 +29,7 @@ from teleflm.parallel.ranks import Ranks
 # A piece is what one thread holds at a time; files are small enough to lose one, and no smaller.
 _PIECE_BYTES = 16 << 20
 _FILE_BYTES = 512 << 20
-_AT_ONCE = 2
+AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _write_files(
             return record_file(path)
         return _write(path, files[name], state, tell)
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             return dict(zip(files, pool.map(write, files), strict=True))
         except BaseException:

@@ -105,7 +105,7 @@ def _print_plan(plan: "Plan") -> None:
             typer.echo(f"  symmetry of the clones: {event.symmetry}")
     if plan.measured_on is not None:
         typer.echo(f"layers were measured on {plan.measured_on}")
-    typer.echo(f"{plan.bytes / 1e9:,.3f} GB on disk")
+    typer.echo(f"{plan.bytes / 1e9:,.3f} GB on disk, about {plan.seconds:,.0f} s of one process")
 
 
 def _listed(layers: tuple[int, ...]) -> str:

@@ -63,13 +63,16 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
         f"(bound {certificate.float32_bound:.0e})",
     ]
     if trajectory is not None:
+        what = f"losses, {trajectory.steps} steps" if trajectory.steps else "loss before any step"
         lines.append(
-            f"losses, {trajectory.steps} steps: {trajectory.max_relative_loss_difference:.1e} "
-            f"(bound {TRAJECTORY_BOUND:.0e})"
+            f"{what}: {trajectory.max_relative_loss_difference:.1e} (bound {TRAJECTORY_BOUND:.0e})"
         )
     if certificate.regrown is not None:
-        words = "is what the lineage says, bit for bit" if certificate.regrown else "is NOT"
-        lines.append(f"every tensor {words}")
+        lines.append(
+            "tensors: bit for bit what the lineage says"
+            if certificate.regrown
+            else "tensors: not what the lineage says"
+        )
     if certificate.first_difference is not None:
         lines.append(f"first difference: {certificate.first_difference}")
     if as_json:
@@ -77,6 +80,9 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
     else:
         typer.echo("\n".join(lines))
     if not certificate.exact:
-        raise CheckFailedError(f"{grown} is not {source} exactly: a figure is above its bound")
+        why = "a figure is above its bound"
+        if not certificate.promised_exact:
+            why = "copies of layers are another function, and promise no other"
+        raise CheckFailedError(f"{grown} is not {source} exactly: {why}")
     if not as_json:
         typer.echo("exact")

@@ -1,5 +1,6 @@
 """Growing a checkpoint on disk, piece by piece."""
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from teleflm.checkpoint.load import open_state
 from teleflm.checkpoint.manifest import MANIFEST
-from teleflm.checkpoint.stream import state_bytes, write_state
+from teleflm.checkpoint.stream import AT_ONCE, state_bytes, write_state
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader
@@ -18,11 +19,15 @@ from teleflm.growth.event import Event
 from teleflm.growth.fold import folded
 from teleflm.growth.grow import Growth, grow_lazily
 from teleflm.growth.place import layer_distances
-from teleflm.growth.state import LazyState
+from teleflm.growth.state import KINDS, Kind, LazyState
+from teleflm.model.axes import parameter_of
+from teleflm.model.region import Region, row_stretches
 from teleflm.model.streamed import streamed_network
 from teleflm.parallel.ranks import Ranks
 
 _ROWS, _LONGEST = 8, 512
+# Of the piece by which the speed is judged.
+_ENTRIES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Plan:
         events: what it adds to the lineage, an event for each operator.
         tokenizer: the folder of the tokenizer that travels along.
         bytes: what the grown checkpoint takes on disk.
+        seconds: about how long making it takes here, on one process and but for the disk.
         measured_on: what the layers were measured on, None where they were not.
     """
 
@@ -41,6 +47,7 @@ class Plan:
     events: tuple[Event, ...]
     tokenizer: Path | None
     bytes: int
+    seconds: float
     measured_on: str | None
 
 
@@ -67,9 +74,35 @@ def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) ->
         # One rank measures for all: its figures to the last digit decide what follows.
         measured = Ranks().from_first(lambda: measured_distances(found.state, tokens))
         growth = replace(growth, distances=measured)
-    grown = grow_lazily(found.state, replace(growth, parent=found.digest))
+    state = _finite(found.state, source)
+    grown = grow_lazily(state, replace(growth, parent=found.digest))
     events = grown.lineage[len(found.state.lineage) :]
-    return Plan(grown, events, found.tokenizer, state_bytes(grown), measured_on)
+    size = state_bytes(grown)
+    return Plan(grown, events, found.tokenizer, size, size / _rate(grown), measured_on)
+
+
+def _finite(state: LazyState, source: Path) -> LazyState:
+    """The state, of which no piece can be read that is not finite."""
+
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        value = state.read(kind, name, region)
+        # The extremes of what holds a NaN are NaN.
+        if value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
+            raise CheckpointError(
+                f"{source}: {kind} of {name} are not finite; grow an earlier checkpoint"
+            )
+        return value
+
+    return replace(state, read=read)
+
+
+def _rate(state: LazyState) -> float:
+    """Bytes a second at which pieces of a state are made, as `write_state` makes them."""
+    name = "model.layers.0.mlp.up_proj.weight"
+    region = row_stretches(parameter_of(name).shape(state.model), _ENTRIES)[0]
+    started = time.monotonic()
+    made = sum(state.read(kind, name, region).nbytes for kind in KINDS)
+    return made * AT_ONCE / max(time.monotonic() - started, 1e-6)
 
 
 def grow_checkpoint(

@@ -75,18 +75,28 @@ def write_whole(path: Path, content: str) -> None:
         sync(path.parent)
 
 
+# In a folder that is not whole yet: what it is to become.
+_WORK = ".work"
+
+
 @contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the place of `folder` when all went well.
+def written_aside(folder: Path, work: str | None = None) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `folder` when all went well.
+
+    Args:
+        folder: what is to be there, whole or not at all.
+        work: names what is being written. What an interrupted writer of the same work left is then
+            there again, and is left again where this one fails.
 
     Raises:
         MachineError: the disk is full or fails; `folder` is then as it was.
         RunLockedError: another process is writing it.
     """
     partial, old = (folder.parent / f".{folder.name}.{kind}" for kind in ("partial", "old"))
-    with naming_full_disk(folder), _owned(partial):
+    with naming_full_disk(folder), _owned(partial, work):
         try:
             yield partial
+            (partial / _WORK).unlink(missing_ok=True)
             for path in (*partial.rglob("*"), partial):
                 sync(path)
             if folder.exists():
@@ -95,7 +105,8 @@ def written_aside(folder: Path) -> Iterator[Path]:
                 folder.rename(old)
             partial.rename(folder)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            if work is None:
+                shutil.rmtree(partial, ignore_errors=True)
             if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
@@ -127,8 +138,8 @@ def clear_left_behind(parent: Path) -> None:
 
 
 @contextmanager
-def _owned(partial: Path) -> Iterator[None]:
-    """Hold the empty folder `partial`, whatever a killed process left of it."""
+def _owned(partial: Path, work: str | None) -> Iterator[None]:
+    """Hold the folder `partial`: with what a killed process left of the same work, else empty."""
     partial.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(partial, os.O_RDONLY)
     try:
@@ -138,8 +149,12 @@ def _owned(partial: Path) -> Iterator[None]:
             raise RunLockedError(
                 f"{partial}: another process is writing there; wait for it, or give another place"
             ) from None
-        for left in partial.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        mark = partial / _WORK
+        if work is None or not mark.is_file() or mark.read_text(encoding="utf-8") != work:
+            for left in partial.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            if work is not None:
+                write_whole(mark, work)
         yield
     finally:
         os.close(descriptor)

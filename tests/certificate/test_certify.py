@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import teleflm.growth.ramp
-from teleflm.certificate.certify import Certificate, certify
+from teleflm.certificate.certify import certify, certify_streamed
+from teleflm.certificate.record import Certificate
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
 from teleflm.growth.grow import grow
@@ -74,9 +75,10 @@ def learning_rate_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def heads_by_their_flat_index(monkeypatch: pytest.MonkeyPatch) -> None:
     def flat(growth: GrowthMap, axis: Axis) -> torch.Tensor:
-        return torch.arange(axis.size(growth.child)) < axis.size(growth.parent)
+        places = torch.arange(axis.size(growth.child))
+        return places.masked_fill(places >= axis.size(growth.parent), -1)
 
-    monkeypatch.setattr(GrowthMap, "is_old", flat)
+    monkeypatch.setattr(GrowthMap, "sources", flat)
 
 
 FUNCTION_BREAKERS = [
@@ -186,3 +188,47 @@ def test_another_vocabulary_is_another_model(parent: TrainingState) -> None:
     other = trained_state(PARENT.model_copy(update={"vocab_size": 54}), steps=1)
     with pytest.raises(CheckpointError, match="53 and 54 tokens"):
         certify(parent, other)
+
+
+def test_the_layer_where_two_models_part_is_named(parent: TrainingState) -> None:
+    grown = grow(parent, CHILD, ramp=9, seed=1, place=(0, 0))
+    assert grown.lineage[-1].layers == (0, 3)
+    right = certify(parent, grown, optimizer=OPTIMIZER)
+    assert right.first_difference is None and right.regrown
+    assert len(right.function.layers) == 1 + PARENT.num_hidden_layers
+    for name, where in {
+        "model.embed_tokens.weight": "embedding",
+        "model.layers.0.mlp.down_proj.weight": "layer 0",
+        "model.layers.3.self_attn.q_proj.weight": "layer 1",
+        "lm_head.weight": "head",
+    }.items():
+        weight = grown.weights[name].clone()
+        weight[: PARENT.vocab_size, 0] *= 1.001
+        broken = replace(grown, weights={**grown.weights, name: weight})
+        certificate = certify(parent, broken, optimizer=OPTIMIZER, steps=1)
+        assert certificate.first_difference == where
+        assert certificate.regrown is False and not certificate.exact
+
+
+def test_a_new_weight_that_is_not_what_the_seed_gives_is_noticed(parent: TrainingState) -> None:
+    # It changes neither function nor trajectory: the masks are shut.
+    grown = grow(parent, CHILD, ramp=9, seed=1)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weight = grown.weights[name].clone()
+    weight[-1, -1] += 1e-3
+    certificate = certify(parent, replace(grown, weights={**grown.weights, name: weight}))
+    assert certificate.function.max_relative_logit_error <= 1e-12
+    assert certificate.regrown is False and not certificate.exact
+
+
+def test_streamed_it_is_the_same_function(parent: TrainingState) -> None:
+    for width in ("mask", "zero"):
+        grown = grow(parent, CHILD, ramp=9, seed=1, width=width)
+        certificate = certify_streamed(parent.lazy(), grown.lazy())
+        assert certificate.exact and certificate.regrown and certificate.trajectory is None
+        in_memory = certify(parent, grown, steps=1)
+        for figure in ("max_relative_logit_error", "float32_max_relative_logit_error"):
+            streamed, live = (getattr(each.function, figure) for each in (certificate, in_memory))
+            assert streamed == pytest.approx(live, rel=20), "the same order of magnitude"
+        broken = replace(grown, exp_avg={**grown.exp_avg, "lm_head.weight": torch.zeros(53, 37)})
+        assert not certify_streamed(parent.lazy(), broken.lazy()).exact

@@ -321,19 +321,22 @@ def test_special_ids_are_the_tokenizer_s(tmp_path: Path) -> None:
 
 
 def test_the_card_tells_the_story(tmp_path: Path) -> None:
+    proof = {
+        "max_relative_logit_error": 2.5e-15,
+        "dtype": "float64",
+        "steps": 30,
+        "max_relative_loss_difference": 3e-16,
+        "exact": True,
+    }
     lineage = (
         Event.model_validate({"operator": "init", "from": None, "to": PLAIN}),
         Event.model_validate(
             {"operator": "mask", "from": PLAIN, "to": ODD, "step": 90, "tokens": 4321, "ramp": 30}
+            | {"certificate": proof}
         ),
     )
-    proof = {
-        "function": {"max_relative_logit_error": 2.5e-15, "dtype": "fp64"},
-        "trajectory": {"steps": 30, "max_relative_loss_difference": 3e-16},
-        "exact": True,
-    }
     source = source_of(ODD, step=100, tokens=9876, lineage=lineage, ramp=0.33)
-    facts = CardFacts(bpb={"english": 1.2345}, certificates=[proof])
+    facts = CardFacts(bpb={"english": 1.2345})
     export(source, tmp_path / "out", "teleflm", card=facts)
     card = (tmp_path / "out" / "README.md").read_text()
     for fact in (
@@ -341,7 +344,7 @@ def test_the_card_tells_the_story(tmp_path: Path) -> None:
         "9,876 tokens",
         "33%",
         "| grown by masks, open after 30 steps | 2 | 48 | 6 | 56 |",
-        "4,321",
+        "4,321 | 0 |",
         "2.5e-15",
         "3.0e-16",
         "| english | 1.2345 |",

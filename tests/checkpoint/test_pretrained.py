@@ -138,10 +138,10 @@ def test_an_index_that_promises_too_much(folder: Path) -> None:
 
 def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
     (folder / FILE).rename(folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="pickled weights are not read"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: damaged"):
         read_pretrained(folder)
     (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(CheckpointError, match=r"neither model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"none of model\.safetensors"):
         read_pretrained(folder)
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         read_pretrained(tmp_path / "nowhere")
@@ -184,8 +184,6 @@ def test_a_silent_file_means_its_family_s_defaults() -> None:
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_scaling"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
-        ({"model_type": "granite", "attention_multiplier": 0.3}, "attention_multiplier"),
-        ({"model_type": "granite", "residual_multiplier": 0.2}, "residual_multiplier"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_size": None}, "hidden_size is None"),
         ({"hidden_size": "16"}, "hidden_size is '16'"),

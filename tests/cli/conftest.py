@@ -7,6 +7,7 @@ import pytest
 from teleflm.checkpoint.save import TOKENIZER, save_checkpoint
 from teleflm.config.resolve import resolve_model
 from teleflm.data.store import TokenStore
+from teleflm.growth.grow import Growth
 from teleflm.training.growing import grow_checkpoint
 from teleflm.training.loop import train
 from tests.growing import fresh_state
@@ -26,7 +27,7 @@ def grown(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's model, grown."""
     out = tmp_path_factory.mktemp("grown") / "grown"
     parent = run_config(run, run).model.model_copy(update={"vocab_size": 360})
-    grow_checkpoint(run, out, resolve_model(CHILD, parent), ramp=10)
+    grow_checkpoint(run, out, Growth(resolve_model(CHILD, parent), place="distance", ramp=10))
     return out
 
 

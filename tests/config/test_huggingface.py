@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleflm.config.huggingface import from_huggingface, to_huggingface
+from teleflm.config.huggingface import from_huggingface, to_huggingface, weight_folds
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
 from teleflm.errors import ConfigError
@@ -30,6 +30,8 @@ def test_any_foreign_config_is_a_model_or_an_error(kind: str, change: dict[str, 
     try:
         fields = from_huggingface(data, "config.json")
         model = resolve_model(fields)
+        folds = weight_folds(data, model, "config.json")
     except ConfigError:
         return
     assert isinstance(model, ModelConfig)
+    assert all(factor > 0 for factor in folds.values())

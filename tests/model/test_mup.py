@@ -20,8 +20,22 @@ def network() -> TeleFLM:
     return build_model(MODEL, initial_state(MODEL, 0), torch.float64)
 
 
+def optimizer_of(network: TeleFLM) -> torch.optim.AdamW:
+    return build_optimizer([(n, p, 1.0) for n, p in network.named_parameters()], CONFIG)
+
+
+def test_eps_has_a_factor_for_each_parameter(network: TeleFLM) -> None:
+    head = "lm_head.weight"
+    optimizer = build_optimizer(
+        [(n, p, 0.5 if n == head else 1.0) for n, p in network.named_parameters()], CONFIG
+    )
+    eps = {id(p): group["eps"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in network.named_parameters():
+        assert eps[id(parameter)] == CONFIG.eps * (0.5 if name == head else 1.0)
+
+
 def test_every_parameter_is_in_the_group_of_its_class(network: TeleFLM) -> None:
-    optimizer = build_optimizer(network.named_parameters(), CONFIG)
+    optimizer = optimizer_of(network)
     found = {id(p): g["is_matrix_like"] for g in optimizer.param_groups for p in g["params"]}
     expected = {id(p): parameter_of(n).is_matrix_like for n, p in network.named_parameters()}
     assert found == expected
@@ -31,7 +45,7 @@ def test_every_parameter_is_in_the_group_of_its_class(network: TeleFLM) -> None:
 
 
 def test_rates_and_decays(network: TeleFLM) -> None:
-    optimizer = build_optimizer(network.named_parameters(), CONFIG)
+    optimizer = optimizer_of(network)
     set_rates(optimizer, CONFIG, factor=0.5, mup_ratio=4.0)
     rates = {g["is_matrix_like"]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups}
     assert rates == {True: (5e-3 * 0.5 / 4, 0.8), False: (1.5e-3, 0.2)}
@@ -41,7 +55,7 @@ def test_rates_and_decays(network: TeleFLM) -> None:
 
 
 def test_a_first_update_is_adam_s(network: TeleFLM) -> None:
-    optimizer = build_optimizer(network.named_parameters(), CONFIG)
+    optimizer = optimizer_of(network)
     set_rates(optimizer, CONFIG, factor=1.0, mup_ratio=2.0)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for p in network.parameters():

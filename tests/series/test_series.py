@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-import teleflm.series.run
+import teleflm.certificate.paths
 from benchmarks.demo import promises
-from teleflm.certificate.certify import Certificate, certify
+from teleflm.certificate.certify import certify
+from teleflm.certificate.record import Certificate
 from teleflm.checkpoint.load import find_checkpoint, load
 from teleflm.config.base import build
 from teleflm.config.series import SeriesConfig
@@ -59,7 +60,7 @@ def finished(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def written(folder: Path) -> dict[Path, int]:
     """When each checkpoint, certificate and export file was written."""
-    found = [*folder.glob("*/**/*.safetensors"), *folder.glob("grown/*.json")]
+    found = [*folder.glob("*/**/*.safetensors"), *folder.glob("grown/*/*.json")]
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in found}
 
 
@@ -132,7 +133,10 @@ def test_stopped_in_a_stage(
         assert_same_run(tmp_path / "stopped" / "stages" / name, finished / "stages" / name)
 
 
-@pytest.mark.parametrize("lost", ["grown", "stages/large", "export/llama", "summary.json"])
+@pytest.mark.parametrize(
+    "lost",
+    ["grown", "grown/large/certificate.json", "stages/large", "export/llama", "summary.json"],
+)
 def test_what_is_missing_is_made_again(
     finished: Path, store: TokenStore, tmp_path: Path, lost: str
 ) -> None:
@@ -236,7 +240,7 @@ def test_a_growth_that_is_not_exact_is_not_trained_on(
         moments = {name: torch.zeros_like(tensor) for name, tensor in child.exp_avg.items()}
         return certify(parent, replace(child, exp_avg=moments), **options)
 
-    monkeypatch.setattr(teleflm.series.run, "certify", inexact)
+    monkeypatch.setattr(teleflm.certificate.paths, "certify", inexact)
     folder = tmp_path / "bad"
     for _ in range(2):  # and it is not forgotten
         with pytest.raises(CheckFailedError, match="the growth to large is not exact"):

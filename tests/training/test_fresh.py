@@ -28,7 +28,7 @@ def learner_of(betas: tuple[float, float], ramp: int = RAMP) -> Learner:
 
 
 def new_entries(learner: Learner) -> dict[str, Tensor]:
-    growth = GrowthMap(PARENT, CHILD, learner.lineage[-1].layers)
+    growth = GrowthMap("mask", PARENT, CHILD, learner.lineage[-1].layers)
     return {
         name: growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
         for name, _ in learner.network.named_parameters()
@@ -106,7 +106,7 @@ def test_old_entries_are_left_alone() -> None:
 def test_a_first_training_is_plain_adamw() -> None:
     config = OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.999))
     learner = Learner(trained_state(PARENT, 1), config, torch.float64)
-    assert not learner._fresh._for_ever and not learner._fresh._in_the_ramp
+    assert not learner._fresh._for_ever and not learner._fresh._at_first
 
 
 def test_columns_of_an_earlier_growth_are_still_watched() -> None:

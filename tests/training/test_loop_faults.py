@@ -26,6 +26,7 @@ from teleflm.errors import (
     StoppedError,
 )
 from teleflm.files import read_jsonl
+from teleflm.growth.grow import Growth
 from teleflm.parallel.ranks import Ranks
 from teleflm.training import signals
 from teleflm.training.growing import grow_checkpoint
@@ -374,8 +375,7 @@ def test_layers_are_measured_on_windows_that_the_text_has(
     assert grow_checkpoint(
         find_checkpoint(train(run_config(store.path, tmp_path / "parent", model=model))),
         tmp_path / "grown",
-        load_checkpoint(find_checkpoint(run))[1].model,
-        ramp=4,
+        Growth(load_checkpoint(find_checkpoint(run))[1].model, place="distance", ramp=4),
     )
 
 

@@ -2,86 +2,32 @@
 
 The *function*: logits before and after. The *trajectory*: the grown model and its parent, both
 trained on the same batches with their own moments, clipping and decay, the masks held shut. A
-wrong moment map, learning rate or decay passes every check at step 0 and fails here.
+wrong moment map, learning rate or decay passes every check at step 0 and fails here. And the
+tensors: whether they are what the lineage says.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from teleflm.config.model import ModelConfig
+from teleflm.certificate.function import (
+    function_error,
+    random_tokens,
+    streamed_function_error,
+)
+from teleflm.certificate.record import Certificate
+from teleflm.certificate.trajectory import sharpened, trajectory_error
 from teleflm.config.run import OptimizerConfig
-from teleflm.errors import CheckpointError
-from teleflm.growth.state import TrainingState
-from teleflm.model.cache import new_cache
-from teleflm.model.network import TeleFLM
+from teleflm.growth.event import Event, Lineage
+from teleflm.growth.grow import replayed
+from teleflm.growth.operators import keeps_trajectory
+from teleflm.growth.state import KINDS, LazyState, TrainingState
+from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.model.region import row_stretches
 from teleflm.training.learner import Learner
 
-FP64_BOUND, FP32_BOUND, TRAJECTORY_BOUND = 1e-12, 1e-5, 1e-12
-# At higher rates rounding grows into visible differences by itself: chaos, not error.
-_LARGEST_RATE = 1e-4
-_DECAY = 0.1
-_SEQUENCES, _POSITIONS = 2, 32
-
-
-@dataclass(frozen=True)
-class FunctionError:
-    """max |Δ logit| / max |parent's logit| in float64 and in float32.
-
-    `float32_rounding` is the same of the parent against itself, float32 against float64.
-    """
-
-    max_relative_logit_error: float
-    dtype: str
-    float32_max_relative_logit_error: float
-    float32_rounding: float
-
-
-@dataclass(frozen=True)
-class TrajectoryError:
-    """The largest relative difference of the losses over `steps` further updates."""
-
-    steps: int
-    max_relative_loss_difference: float
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What was measured, and the verdict; `trajectory` is None for models without moments."""
-
-    function: FunctionError
-    trajectory: TrajectoryError | None
-
-    @property
-    def float64_bound(self) -> float:
-        """The bound on the float64 error: a folder of weights alone holds them rounded to fp32."""
-        return FP64_BOUND if self.trajectory is not None else FP32_BOUND
-
-    @property
-    def float32_bound(self) -> float:
-        """The bound on the float32 error: two roundings apart where one is beyond the usual."""
-        return max(FP32_BOUND, 2 * self.function.float32_rounding)
-
-    @property
-    def exact(self) -> bool:
-        """Whether every figure is within rounding."""
-        trajectory = self.trajectory
-        return (
-            self.function.max_relative_logit_error <= self.float64_bound
-            and self.function.float32_max_relative_logit_error <= self.float32_bound
-            and (trajectory is None or trajectory.max_relative_loss_difference <= TRAJECTORY_BOUND)
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The keys that `verify --json` prints: the figures, the bounds and the verdict."""
-        bounds = {
-            "function": self.float64_bound,
-            "float32_function": self.float32_bound,
-            "trajectory": TRAJECTORY_BOUND,
-        }
-        return {**asdict(self), "bounds": bounds, "exact": self.exact}
+_STEPS = 30
+_BYTES_AT_A_TIME = 64 << 20
 
 
 def certify(
@@ -89,7 +35,7 @@ def certify(
     child: TrainingState,
     *,
     optimizer: OptimizerConfig | None = None,
-    steps: int = 30,
+    steps: int = _STEPS,
     seed: int = 0,
 ) -> Certificate:
     """Certify a growth: `child` as `grow` made it against the `parent` that it was made from.
@@ -98,101 +44,81 @@ def certify(
         parent, child: the two states.
         optimizer: the run's hyperparameters; rates above 1e-4 are lowered to it, and decay and
             clipping are made to bite.
-        steps: updates of the trajectory.
+        steps: updates of the trajectory, where the operators promise one.
         seed: of the tokens.
 
     Raises:
         CheckpointError: the two do not share a vocabulary.
     """
-    config = _sharpened(optimizer or OptimizerConfig(), parent)
+    config = sharpened(optimizer or OptimizerConfig(), parent)
     tokens = random_tokens(parent.model, child.model, seed)
-    learners = [Learner(state, config, torch.float64) for state in (parent, child)]
-    before, after = (learner.network for learner in learners)
-    before32, after32 = (Learner(state, config, torch.float32).network for state in (parent, child))
-    function = function_error((before, after), (before32, after32), tokens)
-    batches = _own_text(before, (steps, *tokens.shape), seed)
-    return Certificate(
-        function,
-        TrajectoryError(steps, _trajectory(learners, (parent.step, child.step), batches)),
+    growths = growths_since(parent.lineage, child.lineage)
+    (before, after), single = (
+        [Learner(state, config, dtype) for state in (parent, child)]
+        for dtype in (torch.float64, torch.float32)
     )
-
-
-def function_error(
-    double: tuple[TeleFLM, TeleFLM], single: tuple[TeleFLM, TeleFLM], tokens: Tensor
-) -> FunctionError:
-    """Parent and child, in float64 and in float32, on tokens (B, S)."""
-    return FunctionError(
-        max_relative_logit_error=relative_error(*double, tokens),
-        dtype="float64",
-        float32_max_relative_logit_error=relative_error(*single, tokens),
-        float32_rounding=relative_error(double[0], single[0], tokens),
+    # The live networks, masks and all: what is certified is what trains.
+    function = function_error(
+        [before.network, after.network], [each.network for each in single], growths, tokens
     )
+    del single
+    regrown = is_regrown(parent.lazy(), child.lazy(), growths)
+    if regrown and any(event.imbalance for event in growths):
+        # Broken on purpose: up to then, clones stay equal and learn as what they are clones of.
+        after = Learner(_unbroken(parent, growths), config, torch.float64)
+    if not all(keeps_trajectory(event) for event in growths):
+        steps = 0
+    trajectory = trajectory_error([before, after], (parent.step, child.step), steps, tokens, seed)
+    return Certificate(function, trajectory, _operators(growths), regrown)
 
 
-@torch.no_grad()
-def relative_error(parent: TeleFLM, child: TeleFLM, tokens: Tensor) -> float:
-    """max |Δ logit| / max |parent's logit| over tokens (B, S)."""
-    before, after = parent(tokens), child(tokens)
-    return ((after - before).abs().max() / before.abs().max()).item()
-
-
-def _sharpened(config: OptimizerConfig, parent: TrainingState) -> OptimizerConfig:
-    ratio = parent.model.hidden_size / parent.model.mup_base_width
-    return config.model_copy(
-        update={
-            "learning_rate": min(config.learning_rate, _LARGEST_RATE),
-            "matrix_learning_rate": min(config.matrix_learning_rate, _LARGEST_RATE * ratio),
-            "weight_decay": max(config.weight_decay, _DECAY),
-        }
-    )
-
-
-def random_tokens(before: ModelConfig, after: ModelConfig, seed: int) -> Tensor:
-    """Random token ids (B, S + 1) that both models can read.
+def certify_streamed(parent: LazyState, child: LazyState, *, seed: int = 0) -> Certificate:
+    """Certify function and tensors of states that no memory holds; there is no trajectory.
 
     Raises:
-        CheckpointError: their vocabularies differ.
+        CheckpointError: the two do not share a vocabulary.
     """
-    if before.vocab_size != after.vocab_size:
-        raise CheckpointError(
-            f"vocabularies of {before.vocab_size} and {after.vocab_size} tokens: these two are not "
-            "parent and child; name the checkpoint that was grown and the grown one"
-        )
-    longest = min(before.max_position_embeddings, after.max_position_embeddings)
-    shape = (_SEQUENCES, min(_POSITIONS, longest - 1) + 1)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(before.vocab_size, shape, generator=generator)
+    growths = growths_since(parent.lineage, child.lineage)
+    tokens = random_tokens(parent.model, child.model, seed)
+    function = streamed_function_error(parent, child, growths, tokens)
+    return Certificate(
+        function, None, _operators(growths), is_regrown(parent, child, growths), rounded=not growths
+    )
 
 
-@torch.no_grad()
-def _own_text(network: TeleFLM, shape: tuple[int, ...], seed: int) -> Tensor:
-    """What the model itself writes, sampled: batches (count, B, S + 1).
-
-    Random tokens are a shock to a trained model: its steps are then wild, and rounding grows a
-    billionfold within thirty of them. On its own text a model is at rest.
-    """
-    count, rows, length = shape
-    generator = torch.Generator().manual_seed(seed)
-    fed = torch.randint(network.config.vocab_size, (count * rows, 1), generator=generator)
-    written, cache = [fed], new_cache(network.config.num_hidden_layers, length)
-    for _ in range(length - 1):
-        hidden = network.hidden(fed, cache)[:, -1]
-        logits = network.lm_head(hidden) * network.logit_multiplier
-        fed = torch.multinomial(torch.softmax(logits, -1), 1, generator=generator)
-        written.append(fed)
-    return torch.cat(written, 1).view(shape)
+def growths_since(before: Lineage, after: Lineage) -> tuple[Event, ...]:
+    """The growths that lead from one lineage to the other, none where other events do too."""
+    # What was certified later is the same growth.
+    old, new = (
+        [event.model_copy(update={"certificate": None}) for event in lineage]
+        for lineage in (before, after)
+    )
+    more = after[len(before) :]
+    leads = new[: len(old)] == old and all(event.is_growth for event in more)
+    return more if leads else ()
 
 
-def _trajectory(learners: list[Learner], steps: tuple[int, int], batches: Tensor) -> float:
-    """The largest relative loss difference, each learner held at its own step's masks."""
-    worst, clip = 0.0, None
-    for batch in batches:
-        losses = [learner.accumulate(batch).item() for learner in learners]
-        worst = max(worst, abs(losses[1] / losses[0] - 1))
-        if clip is None:
-            # Half of the first norm, so that clipping is at work in every step.
-            clip = 0.5 * learners[0].engine.gradient_norm().item()
-        for learner, step in zip(learners, steps, strict=True):
-            learner.clip(clip)
-            learner.update(step, 1.0)
-    return worst
+def is_regrown(parent: LazyState, child: LazyState, growths: Sequence[Event]) -> bool | None:
+    """Whether the child is bit for bit what these growths make of the parent; None without any."""
+    if not growths:
+        return None
+    again = replayed(parent, growths)
+    return all(
+        torch.equal(again.read(kind, name, region), child.read(kind, name, region))
+        for name in parameter_names(child.model)
+        for region in row_stretches(parameter_of(name).shape(child.model), _BYTES_AT_A_TIME // 8)
+        for kind in KINDS
+    )
+
+
+def _operators(growths: Sequence[Event]) -> tuple[str, ...]:
+    return tuple(event.operator for event in growths)
+
+
+def _unbroken(parent: TrainingState, growths: Sequence[Event]) -> TrainingState:
+    """The grown state with its clones left equal, in float64."""
+    kept = [
+        event.model_copy(update={"symmetry": "keep"}) if event.operator == "clone" else event
+        for event in growths
+    ]
+    return replayed(parent.lazy().to(torch.float64), kept).in_memory()

@@ -1,54 +1,64 @@
 """Certificates of what lies on disk."""
 
+import os
 import sys
 from pathlib import Path
 
-import torch
+from teleflm.certificate.certify import certify, certify_streamed, growths_since
+from teleflm.certificate.record import Certificate
+from teleflm.checkpoint.load import Opened, open_state
+from teleflm.growth.event import newest_growth
+from teleflm.model.axes import parameter_count
 
-from teleflm.certificate.certify import (
-    Certificate,
-    certify,
-    function_error,
-    random_tokens,
-)
-from teleflm.checkpoint.load import find_checkpoint, load_checkpoint, open_model
-from teleflm.checkpoint.manifest import manifest_digest
-from teleflm.checkpoint.source import ModelSource
-from teleflm.growth.event import last_growth
-from teleflm.model.init import build_model
+# The trajectory has both models in memory: as stored, with weights, moments and gradients in
+# float64 and, before that, with weights and moments in float32.
+_BYTES_A_PARAMETER = 12 + 32 + 12
 
 
 def certify_paths(source: Path, grown: Path) -> Certificate:
     """Certify `grown` against the `source` that it came from.
 
-    Two checkpoints are compared in function and trajectory. A Hugging Face folder has no moments,
-    so with one of them it is the function alone, of the ordinary models.
+    Function, tensors and trajectory are compared. Of a Hugging Face folder that was not grown, it
+    is the function alone; models that do not fit into memory are read layer by layer, and have no
+    trajectory.
 
     Raises:
         CheckpointError: one of them is damaged, or they are not of one family.
     """
-    if any((path / "config.json").is_file() for path in (source, grown)):
-        return _certify_models(open_model(source), open_model(grown))
-    parent_folder, child_folder = find_checkpoint(source), find_checkpoint(grown)
-    manifest, parent = load_checkpoint(parent_folder)
-    _, child = load_checkpoint(child_folder)
-    growth = last_growth(child.lineage)
-    if growth is None or growth.parent != manifest_digest(parent_folder):
-        print(f"{child_folder}: by its lineage not grown from {parent_folder}", file=sys.stderr)
-    elif child.step != growth.step:
+    parent, child = open_state(source), open_state(grown)
+    lineages = parent.state.lineage, child.state.lineage
+    if not growths_since(*lineages) and any(each[-1].operator == "import" for each in lineages):
+        return certify_streamed(parent.state, child.state)
+    _tell_relation(source, grown, parent, child)
+    needed = _BYTES_A_PARAMETER * sum(parameter_count(each.state.model) for each in (parent, child))
+    if needed > _available_memory():
         print(
-            f"{child_folder}: trained {child.step - growth.step} steps since it was grown; the "
+            f"the trajectory needs {needed / 1e9:,.0f} GB of memory, more than is free: function "
+            "and tensors are certified, layer by layer",
+            file=sys.stderr,
+        )
+        return certify_streamed(parent.state, child.state)
+    optimizer = parent.config.optimizer if parent.config is not None else None
+    return certify(parent.state.in_memory(), child.state.in_memory(), optimizer=optimizer)
+
+
+def _tell_relation(source: Path, grown: Path, parent: Opened, child: Opened) -> None:
+    growth = newest_growth(child.state.lineage)
+    if not growth or growth[0].parent != parent.digest:
+        print(f"{grown}: by its lineage not grown from {source}", file=sys.stderr)
+    elif child.state.step != growth[0].step:
+        print(
+            f"{grown}: trained {child.state.step - growth[0].step} steps since it was grown; the "
             "growth itself is certified on the checkpoint that `teleflm grow` wrote",
             file=sys.stderr,
         )
-    return certify(parent, child, optimizer=manifest.config.optimizer if manifest.config else None)
 
 
-def _certify_models(parent: ModelSource, child: ModelSource) -> Certificate:
-    tokens = random_tokens(parent.model, child.model, seed=0)
-    (before, before32), (after, after32) = (
-        [build_model(source.model, source.state, dtype) for dtype in (torch.float64, torch.float32)]
-        for source in (parent, child)
-    )
-    function = function_error((before, after), (before32, after32), tokens)
-    return Certificate(function, trajectory=None)
+def _available_memory() -> int:
+    """Bytes that can be had without swapping; without Linux's figure, what nobody uses."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(kilobytes) * 1024

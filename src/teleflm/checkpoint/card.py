@@ -1,29 +1,20 @@
 """The model card of an export: what the model is, how it came to be, how to load it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
-from teleflm.growth.event import Lineage
+from teleflm.growth.event import CertifiedFigures, Lineage
 from teleflm.model.axes import parameter_count
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Measurements for the card.
-
-    Attributes:
-        bpb: bits per byte by domain of held-out text.
-        certificates: one for each growth, oldest first, with the keys of `teleflm verify --json`:
-            `function.max_relative_logit_error`, `function.dtype`, `trajectory.steps`,
-            `trajectory.max_relative_loss_difference` and `exact`.
-    """
+    """Measurements for the card: bits per byte by domain of held-out text."""
 
     bpb: Mapping[str, float] = field(default_factory=dict)
-    certificates: Sequence[Mapping[str, Any]] = ()
 
 
 def model_card(source: ModelSource, kind: ExportKind, dtype: str, facts: CardFacts) -> str:
@@ -33,7 +24,7 @@ def model_card(source: ModelSource, kind: ExportKind, dtype: str, facts: CardFac
         _heading(source),
         _shape(source.model),
         _lineage(source),
-        _certificates(facts),
+        _certificates(source.lineage),
         _bpb(facts),
         _loading(source, kind, dtype),
     ]
@@ -45,7 +36,7 @@ def _front_matter() -> str:
 
 
 def _heading(source: ModelSource) -> str:
-    grown = sum(event.operator == "mask" for event in source.lineage)
+    grown = len({event.step for event in source.lineage if event.is_growth})
     times = {0: "", 1: ", grown once", 2: ", grown twice"}.get(grown, f", grown {grown} times")
     lines = [
         f"# {source.name}",
@@ -75,10 +66,18 @@ def _lineage(source: ModelSource) -> str:
     if not source.lineage:
         return ""
     rows = [
-        "| | layers | hidden | heads | FFN | parameters | from step | from token |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | layers | hidden | heads | FFN | parameters | from step | from token | seed | of |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    names = {"init": "new weights", "continue": "trained on", "mask": "grown by masks"}
+    names = {
+        "init": "new weights",
+        "import": "imported",
+        "continue": "trained on",
+        "mask": "grown by masks",
+        "clone": "grown by clones",
+        "zero": "grown behind zeros",
+        "copy": "grown by copies of layers, which is another function",
+    }
     for event in source.lineage:
         if not event.starts_run:
             continue
@@ -89,8 +88,9 @@ def _lineage(source: ModelSource) -> str:
         rows.append(
             f"| {name} | {to.num_hidden_layers} | {to.hidden_size:,} | {to.num_attention_heads} "
             f"| {to.intermediate_size:,} | {parameter_count(to):,} | {event.step:,} "
-            f"| {event.tokens:,} |"
+            f"| {event.tokens:,} | {event.seed} | {(event.parent or '')[:12]} |"
         )
+    rows += ["", "`of` is the checkpoint that it began with: the SHA-256 of its manifest."]
     rows += _left_out(source.lineage)
     return "## Lineage\n\n" + "\n".join(rows) + "\n"
 
@@ -108,19 +108,25 @@ def _left_out(lineage: Lineage) -> Iterator[str]:
         )
 
 
-def _certificates(facts: CardFacts) -> str:
-    if not facts.certificates:
+def _certificates(lineage: Lineage) -> str:
+    proofs = [event.certificate for event in lineage if event.certificate is not None]
+    if not proofs:
         return ""
-    lines = [
-        f"{number}. Logits before and after differ by at most "
-        f"{proof['function']['max_relative_logit_error']:.1e} (relative, "
-        f"{proof['function']['dtype']}); over {proof['trajectory']['steps']} training steps the "
-        "losses of the grown model and its parent differ by at most "
-        f"{proof['trajectory']['max_relative_loss_difference']:.1e} (relative). "
-        f"{'Exact.' if proof['exact'] else 'Not exact.'}"
-        for number, proof in enumerate(facts.certificates, start=1)
-    ]
+    lines = [f"{number}. {_certified(proof)}" for number, proof in enumerate(proofs, start=1)]
     return "## Growth certificates\n\n" + "\n".join(lines) + "\n"
+
+
+def _certified(proof: CertifiedFigures) -> str:
+    words = (
+        f"Logits before and after differ by at most {proof.max_relative_logit_error:.1e} "
+        f"(relative, {proof.dtype})"
+    )
+    if proof.steps:
+        words += (
+            f"; over {proof.steps} training steps the losses of the grown model and its parent "
+            f"differ by at most {proof.max_relative_loss_difference:.1e} (relative)"
+        )
+    return f"{words}. {'Exact.' if proof.exact else 'Not exact.'}"
 
 
 def _bpb(facts: CardFacts) -> str:

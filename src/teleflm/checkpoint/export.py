@@ -6,7 +6,6 @@ layout with its own code files.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.pretrained import INDEX, WEIGHTS
 from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.tokenizer_files import TOKENIZER_FILES, copy_tokenizer
 from teleflm.config.huggingface import SPECIAL_IDS, ExportKind, to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
@@ -30,14 +30,7 @@ ExportDtype = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SHARD_BYTES = 5_000_000_000  # past it, transformers' own files come in shards too
 _CODE_FILES = ("configuration_teleflm.py", "modeling_teleflm.py")
-_OWN_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "README.md")
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
+_OWN_FILES = ("config.json", "generation_config.json", "README.md")
 
 
 def export(
@@ -86,7 +79,7 @@ def _check_place(out: Path, force: bool) -> None:
 def _is_exported(name: str) -> bool:
     """Whether an export writes a file of that name."""
     is_weights = name == INDEX or name.endswith(".safetensors")
-    return is_weights or name in (*_CODE_FILES, *_TOKENIZER_FILES, *_OWN_FILES)
+    return is_weights or name in (*_CODE_FILES, *TOKENIZER_FILES, *_OWN_FILES)
 
 
 def _write_folder(
@@ -174,9 +167,7 @@ def _special_ids(tokenizer: Path | None) -> dict[str, int | None]:
 
 
 def _write_tokenizer(tokenizer: Path, folder: Path, context: int) -> None:
-    for name in _TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, folder / name)
+    copy_tokenizer(tokenizer, folder)
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
     if (tokenizer / "tokenizer_config.json").is_file():
         config |= _read_json(tokenizer / "tokenizer_config.json")

@@ -1,18 +1,24 @@
 """Loading: our checkpoints, and any model by its path."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from teleflm.checkpoint.certified import certified_lineage
 from teleflm.checkpoint.manifest import (
     MANIFEST,
     FileRecord,
     Manifest,
+    checked,
+    manifest_digest,
     misfit,
     problems,
     read_manifest,
@@ -24,10 +30,11 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
+from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError, ConfigError
-from teleflm.growth.fold import fold
+from teleflm.growth.fold import folded
 from teleflm.growth.ramp import ramp_at
-from teleflm.growth.state import TrainingState
+from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
@@ -84,14 +91,7 @@ def load_checkpoint(
     """
     ranks = Ranks(group)
     manifest = ranks.from_first(lambda: read_manifest(folder))
-    names = sorted(manifest.files)
-    # In one piece each, so that on the layout that it was saved on a rank checks its own files.
-    share = {
-        name: manifest.files[name]
-        for index, name in enumerate(names)
-        if index * ranks.count // len(names) == ranks.rank
-    }
-
+    share = _share(manifest, ranks)
     ranks.agreed(lambda: _check_regions(folder, manifest.model, regions or {}))
     ranks.agreed(lambda: _look(folder, manifest, share))
     parts = ranks.agreed(lambda: _read(folder, manifest.model, regions, share))
@@ -100,19 +100,54 @@ def load_checkpoint(
         {name: parts[prefix + name].tensor for name in held} for prefix in PREFIXES
     )
     state = TrainingState(
-        model=manifest.model,
+        **_standing(folder, manifest),
         weights=weights,
         exp_avg=first,
         exp_avg_sq=second,
-        adam_steps=manifest.adam_steps,
-        step=manifest.step,
-        tokens=manifest.tokens,
-        sequences=manifest.sequences,
-        flops=manifest.flops,
-        lineage=manifest.lineage,
         regions=regions,
     )
     return manifest, state
+
+
+def open_checkpoint(
+    folder: Path, group: dist.ProcessGroup | None = None
+) -> tuple[Manifest, LazyState]:
+    """A checkpoint's manifest and state, to be read piece by piece; every file was checked against
+    the manifest, each rank of the group a share.
+
+    Raises:
+        CheckpointError: it is damaged; the first bad file is named.
+    """
+    ranks = Ranks(group)
+    manifest = ranks.from_first(lambda: read_manifest(folder))
+    share = _share(manifest, ranks)
+    ranks.agreed(lambda: _look(folder, manifest, share))
+    ranks.agreed(lambda: _refuse(checked(folder, share)))
+    stored = HuggingFaceStorageReader(str(folder)).read_metadata()
+
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        part = _room_for(PREFIXES[KINDS.index(kind)], name, region, folder, manifest.model, stored)
+        read_parts(folder, stored, {PREFIXES[KINDS.index(kind)] + name: part}, {})
+        return part.tensor
+
+    dtype = read("weights", "model.layers.0.mlp.up_proj.weight", (slice(0, 0),) * 2).dtype
+    return manifest, LazyState(**_standing(folder, manifest), read=read, dtype=dtype)
+
+
+def _standing(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    known = {field.name: getattr(manifest, field.name) for field in fields(Standing)}
+    return {**known, "lineage": certified_lineage(folder, manifest)}
+
+
+def _share(manifest: Manifest, ranks: Ranks) -> dict[str, FileRecord]:
+    """The files that this rank checks."""
+    names = sorted(manifest.files)
+    # In one piece each, so that on the layout that it was saved on a rank checks its own files.
+    return {
+        name: manifest.files[name]
+        for index, name in enumerate(names)
+        if index * ranks.count // len(names) == ranks.rank
+    }
 
 
 def _check_regions(folder: Path, model: ModelConfig, regions: Mapping[str, Region]) -> None:
@@ -129,8 +164,12 @@ def _check_regions(folder: Path, model: ModelConfig, regions: Mapping[str, Regio
 def _look(folder: Path, manifest: Manifest, share: Mapping[str, FileRecord]) -> None:
     """Find what is wrong without reading, before the reader stumbles over it."""
     seen = (misfit(folder / name, record) for name, record in share.items())
-    for problem in chain(filter(None, seen), strays(folder, manifest.files)):
-        raise CheckpointError(f"{problem}; use another checkpoint of the run")
+    _refuse(chain(filter(None, seen), strays(folder, manifest.files)))
+
+
+def _refuse(problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise CheckpointError(f"{problem}; use another checkpoint of the run") from None
 
 
 def _read(
@@ -151,8 +190,7 @@ def _read(
         read_parts(folder, stored, parts, share)
     except Exception:
         # A damaged header is read before its file's checksum is known, and leads to anything.
-        for problem in problems(folder):
-            raise CheckpointError(f"{problem}; use another checkpoint of the run") from None
+        _refuse(problems(folder))
         raise
     return parts
 
@@ -170,6 +208,47 @@ def _room_for(
     return Part(torch.empty(region_shape(region), dtype=found.properties.dtype), region, shape)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A state at a path, and what lies beside it.
+
+    Attributes:
+        state: to be read piece by piece.
+        digest: SHA-256 that stands for all of it.
+        tokenizer: a folder with its tokenizer files, None where there is none.
+        config: the run that made it, None where no run did.
+    """
+
+    state: LazyState
+    digest: str
+    tokenizer: Path | None
+    config: RunConfig | None
+
+
+def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
+    """The training state in a checkpoint, a run folder (its newest one) or a Hugging Face folder,
+    whose moments are zero.
+
+    Raises:
+        CheckpointError: nothing there that can be read.
+        ConfigError: a model folder of another architecture.
+    """
+    if (path / "config.json").is_file():
+        from teleflm.checkpoint.pretrained import open_pretrained
+
+        state = open_pretrained(path, group)
+        (imported,) = state.lineage
+        assert imported.parent is not None
+        tokenizer = path if (path / "tokenizer.json").is_file() else None
+        return Opened(state, imported.parent, tokenizer, None)
+    folder = find_checkpoint(path)
+    manifest, state = open_checkpoint(folder, group)
+    tokenizer = folder / TOKENIZER
+    return Opened(
+        state, manifest_digest(folder), tokenizer if tokenizer.is_dir() else None, manifest.config
+    )
+
+
 def open_model(path: Path) -> ModelSource:
     """The ordinary model in a checkpoint, a run folder (its newest one) or a Hugging Face folder.
 
@@ -184,16 +263,18 @@ def open_model(path: Path) -> ModelSource:
         return read_pretrained(path)
     folder = find_checkpoint(path)
     manifest, state = load_checkpoint(folder)
-    model, weights = fold(state.model, state.weights, state.lineage, state.step)
+    ordinary = folded(state.lazy()).in_memory()
     tokenizer = folder / TOKENIZER
     return ModelSource(
         name=_name(folder),
-        model=model,
-        state=weights,
+        model=ordinary.model,
+        state={
+            name: weight.to(state.weights[name].dtype) for name, weight in ordinary.weights.items()
+        },
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         step=manifest.step,
         tokens=manifest.tokens,
-        lineage=manifest.lineage,
+        lineage=state.lineage,
         ramp=ramp_at(state.model, state.lineage, state.step).progress,
     )
 

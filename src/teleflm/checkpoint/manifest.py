@@ -1,7 +1,7 @@
 """The manifest: what a checkpoint says of itself, and the check that it is whole."""
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -67,10 +67,15 @@ def manifest_digest(folder: Path) -> str:
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Size and checksum of every file below `folder`."""
     return {
-        str(path.relative_to(folder)): FileRecord(bytes=path.stat().st_size, sha256=_sha256(path))
+        str(path.relative_to(folder)): record_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def record_file(path: Path) -> FileRecord:
+    """Size and checksum of a file."""
+    return FileRecord(bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -80,6 +85,12 @@ def problems(folder: Path) -> Iterator[str]:
         CheckpointError: the manifest itself is missing or damaged.
     """
     files = read_manifest(folder).files
+    yield from checked(folder, files)
+    yield from strays(folder, files)
+
+
+def checked(folder: Path, files: Mapping[str, FileRecord]) -> Iterator[str]:
+    """What is wrong with these files, a line each."""
 
     def check(name: str) -> str | None:
         path, record = folder / name, files[name]
@@ -89,7 +100,6 @@ def problems(folder: Path) -> Iterator[str]:
 
     with ThreadPoolExecutor() as pool:
         yield from filter(None, pool.map(check, files))
-    yield from strays(folder, files)
 
 
 def misfit(path: Path, record: FileRecord) -> str | None:

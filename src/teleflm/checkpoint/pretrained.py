@@ -1,135 +1,256 @@
-"""Models in: a Hugging Face folder with safetensors becomes a `ModelSource`.
+"""Models in: a Hugging Face folder becomes a `ModelSource`, or a state that is read in pieces.
 
 The folder is data: its config and tensors are read and checked, no code of it is run.
 """
 
+import hashlib
 import json
+import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from teleflm.checkpoint.manifest import record_file
 from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.weight_files import Stored, opened
+from teleflm.config.base import build
+from teleflm.config.huggingface import from_huggingface, weight_folds
 from teleflm.config.model import ModelConfig
-from teleflm.config.resolve import resolve_model
+from teleflm.config.resolve import read_json
 from teleflm.errors import CheckpointError
-from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.growth.event import Event
+from teleflm.growth.state import Kind, LazyState
+from teleflm.model.axes import parameter_names, parameter_of, pattern_of
+from teleflm.model.region import Region, region_shape, whole
+from teleflm.parallel.ranks import Ranks
 
+CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_PICKLED = "pytorch_model.bin"
+_PICKLED_INDEX = "pytorch_model.bin.index.json"
 # Old Llama files carry the RoPE frequencies, which follow from the config.
 _DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 def read_pretrained(folder: Path) -> ModelSource:
     """The model in a Hugging Face folder: `config.json` of TeleFLM, Llama, Mistral or Granite and
-    its weights, one `model.safetensors` or several with their index, in the stored precision.
+    its weights, safetensors or pickles, one file or several with their index.
+
+    Weights come in the stored precision, but for those that a multiplier of Granite's is folded
+    into: see `open_pretrained`.
 
     Raises:
-        CheckpointError: no such model, a damaged file, or tensors that are not those of the config.
+        CheckpointError: no such model, a damaged file, tensors that are not those of the config,
+            or values that are not finite.
         ConfigError: another architecture, or a feature that our network does not have.
     """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{folder}: no config.json; give the folder of a Hugging Face model or a checkpoint"
-        )
-    # Absolute, so that a folder of a preset's name is not taken for the preset.
-    model = resolve_model(str(folder.resolve()))
-    places = _check(model, _places(folder), folder)
+    found = _find(folder)
     state: dict[str, Tensor] = {}
-    for file in dict.fromkeys(places.values()):
-        with _opened(file) as tensors:
-            state |= {name: tensors.get_tensor(name) for name in places if places[name] == file}
+    for file in found.files:
+        with opened(file) as tensors:
+            for name in (n for n in found.places if found.places[n] == file):
+                region = whole(tensors[name].shape)
+                state[name] = found.weight(name, tensors[name], region)
     has_tokenizer = (folder / "tokenizer.json").is_file()
     return ModelSource(
         name=folder.resolve().name,
-        model=model,
-        state={name: state[name] for name in parameter_names(model)},
+        model=found.model,
+        state={name: state[name] for name in parameter_names(found.model)},
         tokenizer=folder if has_tokenizer else None,
+    )
+
+
+def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> LazyState:
+    """The state in such a folder, to be read piece by piece: the weights, and moments of zero.
+
+    Weights come in float32, and in float64 where they are stored so or a multiplier is folded into
+    them that is no power of two. The lineage is one event, whose `parent` is the SHA-256 of what
+    `sha256sum` prints of config.json and the weight files in the order of their names. Every file
+    is read once for it, by each rank of the group a share.
+
+    Raises:
+        CheckpointError, ConfigError: see `read_pretrained`; that a value is not finite is found
+            when it is read.
+    """
+    ranks = Ranks(group)
+    found = ranks.agreed(lambda: _find(folder))
+    digest = _digest(folder, found.files, ranks)
+
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        dtype = found.dtype(name)
+        if kind != "weights":
+            return torch.zeros(region_shape(region), dtype=dtype)
+        with opened(found.places[name]) as tensors:
+            return found.weight(name, tensors[name], region).to(dtype, copy=True)
+
+    return LazyState(
+        model=found.model,
+        adam_steps=0,
+        step=0,
+        tokens=0,
+        sequences=0,
+        flops=0,
+        lineage=(Event(operator="import", to=found.model, parent=digest),),
+        read=read,
+        dtype=found.dtype("model.norm.weight"),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A folder that was checked, but for the values.
+
+    Attributes:
+        model: its model.
+        folds: what a parameter is multiplied by, by its pattern; 1 where it is not listed.
+        places: the file of each parameter.
+        stored: the dtype of each parameter there.
+    """
+
+    model: ModelConfig
+    folds: Mapping[str, float]
+    places: Mapping[str, Path]
+    stored: Mapping[str, torch.dtype]
+
+    @property
+    def files(self) -> list[Path]:
+        """The weight files, by name."""
+        return sorted(set(self.places.values()))
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The precision that holds a parameter as it is stored, with what is folded into it."""
+        mantissa, _ = math.frexp(self._fold(name))
+        is_wide = self.stored[name] is torch.float64 or mantissa != 0.5
+        return torch.float64 if is_wide else torch.float32
+
+    def weight(self, name: str, tensor: Stored, region: Region) -> Tensor:
+        """A region of a parameter: as it is stored, or folded in a precision that holds that."""
+        value, fold = tensor.read(region), self._fold(name)
+        if fold != 1.0:
+            value = value.to(self.dtype(name)) * fold
+        # The extremes of what holds a NaN are NaN, and no tensor as large as this one is made.
+        if value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
+            raise CheckpointError(
+                f"{self.places[name]}: tensor {name} holds NaN or infinity; copy or download the "
+                "weights again, or use an earlier state of the model"
+            )
+        return value
+
+    def _fold(self, name: str) -> float:
+        return self.folds.get(pattern_of(name), 1.0)
+
+
+def _find(folder: Path) -> _Found:
+    config = folder / CONFIG
+    if not config.is_file():
+        raise CheckpointError(
+            f"{folder}: no {CONFIG}; give the folder of a Hugging Face model, config and weights"
+        )
+    data = read_json(config)
+    model = build(ModelConfig, from_huggingface(data, str(config)), str(config))
+    places = _places(folder)
+    stored = _check(model, places, folder)
+    return _Found(
+        model=model,
+        folds=weight_folds(data, model, str(config)),
+        places={name: places[name] for name in stored},
+        stored=stored,
     )
 
 
 def _places(folder: Path) -> dict[str, Path]:
     """The file of each tensor."""
-    if (folder / INDEX).is_file():
-        return _indexed_places(folder)
-    file = folder / WEIGHTS
-    if not file.is_file():
-        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
-        if pickled is not None:
-            raise CheckpointError(
-                f"{pickled}: pickled weights are not read; convert the model to safetensors first"
-            )
-        raise CheckpointError(f"{folder}: neither {WEIGHTS} nor {INDEX}; copy the weights there")
-    with _opened(file) as tensors:
-        return dict.fromkeys(tensors.keys(), file)
+    for index, single in ((INDEX, WEIGHTS), (_PICKLED_INDEX, _PICKLED)):
+        if (folder / index).is_file():
+            return _indexed_places(folder / index)
+        file = folder / single
+        if file.is_file():
+            with opened(file) as tensors:
+                return dict.fromkeys(tensors, file)
+    raise CheckpointError(
+        f"{folder}: none of {WEIGHTS}, {INDEX}, {_PICKLED} and {_PICKLED_INDEX}; copy the weights "
+        "there"
+    )
 
 
-def _indexed_places(folder: Path) -> dict[str, Path]:
+def _indexed_places(index: Path) -> dict[str, Path]:
     try:
-        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        files = dict(weight_map)
+        files = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{folder / INDEX}: not an index of weights ({error}); copy or download it again"
+            f"{index}: not an index of weights ({error}); copy or download it again"
         ) from None
-    for name in set(files.values()):
+    for name in files.values():
         # An index from elsewhere names files of its own folder, and no others.
         if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name of this folder")
-        if not (folder / name).is_file():
+            raise CheckpointError(f"{index}: {name!r} is not a file name of this folder")
+        if not (index.parent / name).is_file():
             raise CheckpointError(
-                f"{folder / name}: this shard is missing; copy or download it again"
+                f"{index.parent / name}: this shard is missing; copy or download it again"
             )
-    return {tensor: folder / name for tensor, name in files.items()}
+    return {tensor: index.parent / name for tensor, name in files.items()}
 
 
-def _check(model: ModelConfig, places: dict[str, Path], folder: Path) -> dict[str, Path]:
-    """The places of the model's tensors, once each has the shape that the config asks for."""
-    expected = list(parameter_names(model))
-    extra = next((n for n in places if n not in expected and not _DERIVED.fullmatch(n)), None)
-    if extra is not None:
-        raise CheckpointError(
-            f"{places[extra]}: tensor {extra} is not part of the model that {folder}/config.json "
-            "describes; is it the config of another model?"
-        )
-    missing = next((name for name in expected if name not in places), None)
+def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict[str, torch.dtype]:
+    """The dtypes of the model's tensors, once they are those that the config asks for."""
+    expected = dict.fromkeys(parameter_names(model))
+    dtypes: dict[str, torch.dtype] = {}
+    for file in dict.fromkeys(places.values()):
+        promised = [name for name in places if places[name] == file]
+        with opened(file) as tensors:
+            for name in (*promised, *tensors):
+                if name not in expected and not _DERIVED.fullmatch(name):
+                    raise CheckpointError(
+                        f"{file}: tensor {name} is not part of the model that {folder / CONFIG} "
+                        "describes; is it the config of another model?"
+                    )
+            for name in (n for n in promised if n in expected):
+                dtypes[name] = _checked_dtype(model, name, tensors.get(name), file)
+    missing = next((name for name in expected if name not in dtypes), None)
     if missing is not None:
         raise CheckpointError(
             f"{folder}: tensor {missing} is missing; copy or download the weights again"
         )
-    wanted = {name: places[name] for name in expected}
-    for file in dict.fromkeys(wanted.values()):
-        with _opened(file) as tensors:
-            for name in (n for n in wanted if wanted[n] == file):
-                _check_tensor(model, name, tensors.get_slice(name), file)
-    return wanted
+    return dtypes
 
 
-def _check_tensor(model: ModelConfig, name: str, stored: object, file: Path) -> None:
-    shape, dtype = tuple(stored.get_shape()), stored.get_dtype()  # type: ignore[attr-defined]
-    wanted = parameter_of(name).shape(model)
-    if shape != wanted:
+def _checked_dtype(model: ModelConfig, name: str, tensor: Stored | None, file: Path) -> torch.dtype:
+    if tensor is None:
         raise CheckpointError(
-            f"{file}: tensor {name} is {list(shape)}, but config.json asks for {list(wanted)}; "
+            f"{file}: tensor {name} is missing, and the index says that it is here; copy or "
+            "download both again"
+        )
+    wanted = parameter_of(name).shape(model)
+    if tensor.shape != wanted:
+        raise CheckpointError(
+            f"{file}: tensor {name} is {list(tensor.shape)}, but {CONFIG} asks for {list(wanted)}; "
             "is it the config of another model?"
         )
-    if dtype not in ("BF16", "F16", "F32", "F64"):
+    if isinstance(tensor.dtype, str):
         raise CheckpointError(
-            f"{file}: tensor {name} is stored as {dtype}; quantised weights cannot be read, use "
-            "the model in bf16 or fp32"
+            f"{file}: tensor {name} is stored as {tensor.dtype}; quantised weights cannot be read, "
+            "use the model in bf16 or fp32"
         )
+    return tensor.dtype
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[safe_open]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            yield tensors
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file}: damaged safetensors file ({error}); copy or download it again"
-        ) from None
+def _digest(folder: Path, files: list[Path], ranks: Ranks) -> str:
+    """SHA-256 over the names and SHA-256s of config.json and these files."""
+    names = [CONFIG, *(file.name for file in files)]
+
+    def share() -> list[tuple[str, str]]:
+        mine = names[ranks.rank :: ranks.count]
+        with ThreadPoolExecutor() as pool:
+            records = pool.map(record_file, (folder / name for name in mine))
+            return [(name, record.sha256) for name, record in zip(mine, records, strict=True)]
+
+    found = {name: sha256 for shared in ranks.gathered(share) for name, sha256 in shared}
+    lines = (f"{found[name]}  {name}\n" for name in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

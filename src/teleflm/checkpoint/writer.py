@@ -5,7 +5,10 @@ memory again. Here the bytes stream from the tensors into the file, and into its
 """
 
 import json
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -32,6 +35,23 @@ _DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Block:
+    """A part of a tensor in a file: where it stands in the whole, and its values, some rows at a
+    time."""
+
+    name: str
+    offsets: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    values: Callable[[], Iterator[Tensor]]
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 class StreamingWriter(HuggingFaceStorageWriter):
     """Writes into a folder that is there already; every file is synced.
 
@@ -54,7 +74,8 @@ class StreamingWriter(HuggingFaceStorageWriter):
         }
 
         def write(name: str) -> WriteResult:
-            record = _write_file(self._folder / name, files[name], planner)
+            blocks = [_block(item, planner) for item in files[name]]
+            record = write_file(self._folder / name, blocks)
             return WriteResult(MetadataIndex(name), record.bytes, record)
 
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
@@ -86,35 +107,48 @@ def _spread(items: list[WriteItem]) -> list[list[WriteItem]]:
     return spread
 
 
-def _write_file(path: Path, items: list[WriteItem], planner: SavePlanner) -> FileRecord:
+def _block(item: WriteItem, planner: SavePlanner) -> Block:
+    assert item.tensor_data is not None
+    chunk = item.tensor_data.chunk
+
+    def values() -> Iterator[Tensor]:
+        tensor = planner.resolve_data(item)
+        assert isinstance(tensor, Tensor)
+        yield tensor
+
+    return Block(
+        name=item.index.fqn,
+        offsets=tuple(chunk.offsets),
+        shape=tuple(chunk.sizes),
+        dtype=item.tensor_data.properties.dtype,
+        values=values,
+    )
+
+
+def write_file(path: Path, blocks: Sequence[Block]) -> FileRecord:
+    """Write and sync a safetensors file; each value is asked for when its turn comes."""
     with direct_writer(path) as file:
-        file.write(memoryview(_header(items)))
-        for item in items:
-            file.write(_bytes_of(item, planner))
+        file.write(memoryview(_header(blocks)))
+        for block in blocks:
+            for tensor in block.values():
+                plain = tensor.detach().cpu().contiguous()
+                file.write(plain.view(-1).view(torch.uint8).numpy().data)
         digest = file.finish()
         return FileRecord(bytes=file.bytes, sha256=digest)
 
 
-def _header(items: list[WriteItem]) -> bytes:
+def _header(blocks: Sequence[Block]) -> bytes:
     """What a safetensors file begins with, and where distributed checkpoint looks for offsets."""
     tensors, offsets, end = {}, {}, 0
-    for item in items:
-        assert item.tensor_data is not None
-        name, chunk = item.index.fqn, item.tensor_data.chunk
-        start, end = end, end + _bytes(item)
-        tensors[name] = {
-            "dtype": _DTYPES[item.tensor_data.properties.dtype],
-            "shape": list(chunk.sizes),
+    for block in blocks:
+        start, end = end, end + block.bytes
+        tensors[block.name] = {
+            "dtype": _DTYPES[block.dtype],
+            "shape": list(block.shape),
             "data_offsets": [start, end],
         }
-        offsets[name] = {"saved_offsets": list(chunk.offsets)}
+        offsets[block.name] = {"saved_offsets": list(block.offsets)}
     own = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
     text = json.dumps({"__metadata__": own, **tensors}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _bytes_of(item: WriteItem, planner: SavePlanner) -> memoryview:
-    tensor = planner.resolve_data(item)
-    assert isinstance(tensor, Tensor)
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

@@ -1,58 +1,127 @@
 """teleflm grow."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+if TYPE_CHECKING:
+    from teleflm.config.growth import WidthConfig
+    from teleflm.training.growing import Plan
+
 
 def grow(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A checkpoint or run folder.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A checkpoint, run or Hugging Face folder.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="DST", help="Folder for the grown checkpoint.")],
     to: Annotated[
         str, typer.Option(metavar="MODEL", help="A preset, YAML file or Hugging Face folder.")
     ],
+    width: Annotated[
+        str, typer.Option(help="mask, clone or zero, or by axis: hidden=clone,ffn=mask.")
+    ] = "mask",
+    depth: Annotated[
+        Literal["mask", "zero", "copy"],
+        typer.Option(help="How new layers begin; copy changes the function."),
+    ] = "mask",
     place: Annotated[
         str,
         typer.Option(help="distance, even, stack, or the layer each new one follows: 3,3,7."),
     ] = "distance",
-    ramp: Annotated[int, typer.Option(min=1, help="Steps in which the masks open.")] = 5000,
+    ramp: Annotated[int, typer.Option(min=1, help="Steps in which masks open.")] = 5000,
+    symmetry: Annotated[
+        Literal["noise", "split", "keep"], typer.Option(help="How clones are told apart.")
+    ] = "noise",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new weights.")] = 0,
     data: Annotated[
         Path | None, typer.Option(help="Token store to measure layers on; else the run's own.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at DST.")] = False,
 ) -> None:
-    """Grow a checkpoint by masks in width and depth: weights, both moments and all.
+    """Grow a checkpoint in width and depth: weights, both moments and all.
 
-    MODEL's fields that are left out are the source's.
+    MODEL's fields that are left out are the source's. Interrupted, the same command goes on.
 
     Example: teleflm grow runs/nano grown --to nano-102b --ramp 40
     """
     from teleflm.checkpoint.load import find_checkpoint
     from teleflm.checkpoint.manifest import read_manifest
+    from teleflm.checkpoint.stream import write_state
+    from teleflm.cli.progress import rank_progress
     from teleflm.config.resolve import resolve_model
     from teleflm.config.run import DataConfig
-    from teleflm.training.growing import grow_checkpoint
+    from teleflm.growth.grow import Growth
+    from teleflm.parallel.world import world
+    from teleflm.training.growing import check_place, plan_growth
 
-    target = resolve_model(to, read_manifest(find_checkpoint(source)).model)
-    event = grow_checkpoint(
-        source,
-        out,
-        target,
-        ramp=ramp,
-        seed=seed,
+    if (source / "config.json").is_file():
+        parent = resolve_model(str(source.resolve()))
+    else:
+        parent = read_manifest(find_checkpoint(source)).model
+    growth = Growth(
+        to=resolve_model(to, parent),
+        width=_parse_width(width),
+        depth=depth,
         place=_parse_place(place),
-        data=DataConfig(path=str(data)) if data is not None else None,
-        force=force,
+        ramp=ramp,
+        symmetry=symmetry,
+        seed=seed,
     )
-    before, after = event.source, event.to
-    assert before is not None
-    for field, value in after.model_dump().items():
-        old = getattr(before, field)
-        if old != value:
-            typer.echo(f"{field}: {old} → {value}")
-    typer.echo(f"{out}: ready at step {event.step}, masks open over {event.ramp} steps")
+    with world() as (ranks, _):
+        if not dry_run:
+            check_place(out, force)
+        text = DataConfig(path=str(data)) if data is not None else None
+        plan = plan_growth(source, growth, text)
+        if dry_run:
+            _print_plan(plan)
+            return
+        with rank_progress("growing", plan.grown, ranks) as tell:
+            write_state(out, plan.grown, plan.tokenizer, force=force, tell=tell)
+        if ranks.first:
+            _print_plan(plan)
+            typer.echo(f"{out}: ready at step {plan.grown.step}")
+
+
+def _print_plan(plan: "Plan") -> None:
+    from teleflm.growth.operators import PROMISES
+
+    for event in plan.events:
+        before, after = event.source, event.to
+        assert before is not None
+        typer.echo(f"{event.grown_by}: {PROMISES[event.grown_by]}")
+        for field, value in after.model_dump().items():
+            old = getattr(before, field)
+            if old != value:
+                typer.echo(f"  {field}: {old} → {value}")
+        if event.copies:
+            typer.echo(f"  layers hold the old ones {_listed(event.copies)}")
+        elif before.num_hidden_layers < after.num_hidden_layers:
+            typer.echo(f"  old layers go to {_listed(event.layers)}")
+        if event.ramp:
+            typer.echo(f"  masks open over {event.ramp} steps")
+        if event.symmetry:
+            typer.echo(f"  symmetry of the clones: {event.symmetry}")
+    if plan.measured_on is not None:
+        typer.echo(f"layers were measured on {plan.measured_on}")
+    typer.echo(f"{plan.bytes / 1e9:,.3f} GB on disk, about {plan.seconds:,.0f} s of one process")
+
+
+def _listed(layers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers))
+
+
+def _parse_width(text: str) -> "WidthConfig":
+    from teleflm.config.growth import WidthConfig
+
+    try:
+        return WidthConfig.model_validate(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}: give mask, clone or zero, or a list as hidden=clone,heads=clone,ffn=mask",
+            param_hint="--width",
+        ) from None
 
 
 def _parse_place(text: str) -> str | list[int]:

@@ -16,6 +16,7 @@ from teleflm.cli import (
     export,
     generate,
     grow,
+    import_,
     inspect,
     series,
     tokenizer,
@@ -35,6 +36,7 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
+_ON_MANY_RANKS = ("train", "grow", "import")
 # What torch says of it, on a CPU and on a GPU.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.
@@ -64,8 +66,11 @@ def _root(
 ) -> None:
     """Train, grow, prove and ship Tele-FLM language models: small first, then big."""
     verb = context.invoked_subcommand
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb != "train":
-        raise ConfigError(f"torchrun starts train on many ranks; run teleflm {verb} without it")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb not in _ON_MANY_RANKS:
+        raise ConfigError(
+            f"torchrun starts {', '.join(_ON_MANY_RANKS)} on many ranks; run teleflm {verb} "
+            "without it"
+        )
 
 
 app.command()(demo.demo)
@@ -75,6 +80,7 @@ app.command()(train.train)
 app.command()(series.series)
 app.command()(grow.grow)
 app.command()(verify.verify)
+app.command("import")(import_.import_)
 app.command()(export.export)
 app.command()(generate.generate)
 app.command()(inspect.inspect)

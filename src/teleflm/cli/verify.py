@@ -19,7 +19,8 @@ def verify(
 ) -> None:
     """Check a checkpoint's files, or certify a growth (SRC was grown to DST).
 
-    The certificate compares logits, and the losses of 30 further steps. Exit code 1: not exact.
+    The certificate compares logits, the tensors with what the lineage says, and the losses of 30
+    further steps; a grown checkpoint keeps it. Exit code 1: not exact.
 
     Example: teleflm verify runs/nano grown
     """
@@ -46,10 +47,14 @@ def _check_files(path: Path, as_json: bool) -> None:
 
 
 def _certify(source: Path, grown: Path, as_json: bool) -> None:
-    from teleflm.certificate.certify import TRAJECTORY_BOUND
     from teleflm.certificate.paths import certify_paths
+    from teleflm.certificate.record import TRAJECTORY_BOUND
+    from teleflm.checkpoint.certified import keep_certificate
+    from teleflm.checkpoint.manifest import MANIFEST
 
     certificate = certify_paths(source, grown)
+    if certificate.operators and (grown / MANIFEST).is_file():
+        keep_certificate(grown, certificate.to_json())
     function, trajectory = certificate.function, certificate.trajectory
     lines = [
         f"logits, float64: {function.max_relative_logit_error:.1e} "
@@ -58,15 +63,26 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
         f"(bound {certificate.float32_bound:.0e})",
     ]
     if trajectory is not None:
+        what = f"losses, {trajectory.steps} steps" if trajectory.steps else "loss before any step"
         lines.append(
-            f"losses, {trajectory.steps} steps: {trajectory.max_relative_loss_difference:.1e} "
-            f"(bound {TRAJECTORY_BOUND:.0e})"
+            f"{what}: {trajectory.max_relative_loss_difference:.1e} (bound {TRAJECTORY_BOUND:.0e})"
         )
+    if certificate.regrown is not None:
+        lines.append(
+            "tensors: bit for bit what the lineage says"
+            if certificate.regrown
+            else "tensors: not what the lineage says"
+        )
+    if certificate.first_difference is not None:
+        lines.append(f"first difference: {certificate.first_difference}")
     if as_json:
         typer.echo(dumps(certificate.to_json()))
     else:
         typer.echo("\n".join(lines))
     if not certificate.exact:
-        raise CheckFailedError(f"{grown} is not {source} exactly: a figure is above its bound")
+        why = "a figure is above its bound"
+        if not certificate.promised_exact:
+            why = "copies of layers are another function, and promise no other"
+        raise CheckFailedError(f"{grown} is not {source} exactly: {why}")
     if not as_json:
         typer.echo("exact")

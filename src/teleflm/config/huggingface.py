@@ -3,6 +3,8 @@
 Only names and multipliers differ; the function is the same where nothing is refused here.
 """
 
+import math
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -81,6 +83,31 @@ def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     return fields
 
 
+def weight_folds(data: Mapping[str, Any], model: ModelConfig, source: str) -> dict[str, float]:
+    """What the file's weights are to be multiplied by to be those of `model`, by the pattern of the
+    parameter; 1 where it is not listed.
+
+    Granite adds a layer's branches times r = residual_multiplier and takes the softmax of qk·a with
+    a = attention_multiplier. Ours adds them as they are and takes it of qk/√head_dim. Both
+    are linear, so o_proj and down_proj × r and q_proj × a·√head_dim are the same function.
+
+    Raises:
+        ConfigError: a multiplier that is no positive number.
+    """
+    if data["model_type"] != "granite":
+        return {}
+    residual = _number(data, "residual_multiplier", 1.0, source)
+    query = _number(data, "attention_multiplier", 1.0, source) * model.head_dim**0.5
+    if math.isclose(query, 1.0, rel_tol=1e-15):
+        query = 1.0  # 1/√head_dim, but for its rounding
+    folds = {
+        "model.layers.*.self_attn.q_proj.weight": query,
+        "model.layers.*.self_attn.o_proj.weight": residual,
+        "model.layers.*.mlp.down_proj.weight": residual,
+    }
+    return {pattern: factor for pattern, factor in folds.items() if factor != 1.0}
+
+
 def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     """The `config.json` of `model` as an export of that kind, without token ids and dtype.
 
@@ -147,9 +174,10 @@ def _own_fields(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
 
 
 def _number(data: Mapping[str, Any], key: str, default: float, source: str) -> float:
-    """A positive number of the file."""
+    """A positive, finite number of the file."""
     value = data.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= sys.float_info.max:
         raise ConfigError(f"{source}: {key} is {value!r}, not a positive number; correct the file")
     return float(value)
 
@@ -164,7 +192,6 @@ def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
     rope_type = _rope(data).get("rope_type", _rope(data).get("type", "default"))
-    head_dim = data.get("head_dim") or data["hidden_size"] // data["num_attention_heads"]
     window = data.get("sliding_window")
     refused = {
         "tie_word_embeddings": bool(data.get("tie_word_embeddings")),
@@ -175,9 +202,6 @@ def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
         "sliding_window": window is not None and window < data["max_position_embeddings"],
         "hidden_act": data.get("hidden_act", "silu") != "silu",
         "rope_scaling": rope_type not in ("default", None),
-        "residual_multiplier": data.get("residual_multiplier", 1.0) != 1.0,
-        "attention_multiplier": data.get("model_type") == "granite"
-        and abs(data.get("attention_multiplier", 1.0) * head_dim**0.5 - 1) > 1e-6,
     }
     for field, is_foreign in refused.items():
         if is_foreign:

@@ -47,7 +47,7 @@ def model_fields(spec: str | Mapping[str, Any]) -> dict[str, Any]:
         return read_yaml(Path(str(resources.files("teleflm.config") / "presets" / f"{spec}.yaml")))
     path = Path(spec)
     if (path / "config.json").is_file():
-        return from_huggingface(_read_json(path / "config.json"), str(path / "config.json"))
+        return from_huggingface(read_json(path / "config.json"), str(path / "config.json"))
     if path.is_file():
         return read_yaml(path)
     near = difflib.get_close_matches(spec, preset_names(), n=1)
@@ -74,7 +74,12 @@ def resolve_model(spec: str | Mapping[str, Any], parent: ModelConfig | None = No
     return build(ModelConfig, fields, str(name))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ConfigError: not readable, or not an object.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from teleflm.config.base import PathText, Strict, apply_overrides, build, read_yaml
+from teleflm.config.growth import GrowthConfig, with_grown_eps
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
 from teleflm.errors import ConfigError
@@ -153,21 +154,6 @@ class SpikesConfig(Strict):
     answer: Literal["log", "skip", "roll_back"] = "log"
 
 
-class GrowthConfig(Strict):
-    """What the run's starting state is grown to before its first step.
-
-    `to` is a full model once resolved. `place` says where new layers go: next to the layers whose
-    output is nearest to their input (`distance`), evenly, all on top (`stack`), or the parent
-    layer that each new layer follows. `ramp` is the number of steps in which the masks open.
-    """
-
-    to: ModelConfig
-    width: Literal["mask"] = "mask"
-    depth: Literal["mask"] = "mask"
-    place: Literal["distance", "even", "stack"] | tuple[int, ...] = "distance"
-    ramp: int = Field(default=5000, ge=1)
-
-
 class RunConfig(Strict):
     """One stage of training. `start_from` is the checkpoint that it starts from, if any.
 
@@ -245,9 +231,13 @@ def resolve_run(data: dict[str, Any], source: str, parent: ModelConfig | None = 
     growth = plain.get("growth")
     if isinstance(growth, dict) and "to" in growth:
         model = build(ModelConfig, plain["model"], f"{source}: model")
-        to = _resolved(growth["to"], model, f"{source}: growth.to")
-        plain["growth"] = {**growth, "to": to}
-    return build(RunConfig, plain, source)
+        target = _resolved(growth["to"], model, f"{source}: growth.to")
+        plain["growth"] = {**growth, "to": target}
+    config = build(RunConfig, plain, source)
+    if config.growth is None:
+        return config
+    to = with_grown_eps(config.model, config.growth.to, config.growth.width)
+    return config.model_copy(update={"growth": config.growth.model_copy(update={"to": to})})
 
 
 def _resolved(spec: Any, parent: ModelConfig | None, place: str) -> dict[str, Any]:

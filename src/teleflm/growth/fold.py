@@ -1,22 +1,23 @@
 """Masks, and folding them away: at every moment of a ramp the model equals an ordinary one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
-from teleflm.growth.event import Event, Lineage, last_growth
+from teleflm.growth.event import Event, last_masks
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.ramp import Ramp, ramp_at
-from teleflm.growth.state import Tensors
+from teleflm.growth.state import Kind, LazyState
 from teleflm.model.axes import Axis, Parameter, layer_of, parameter_of
+from teleflm.model.region import Region
 
 
 def growth_map(event: Event) -> GrowthMap:
     """The map of a growth event."""
-    assert event.source is not None, "only growth events have masks, and they have a source"
-    return GrowthMap(event.source, event.to, event.layers)
+    assert event.source is not None, "a growth has a model before it"
+    return GrowthMap(event.grown_by, event.source, event.to, event.layers, event.copies)
 
 
 @dataclass(frozen=True)
@@ -62,29 +63,36 @@ def folded_model(model: ModelConfig, ramp: Ramp) -> ModelConfig:
     )
 
 
-def fold(
-    model: ModelConfig, weights: Tensors, lineage: Lineage, step: int
-) -> tuple[ModelConfig, Tensors]:
-    """The ordinary model that equals the masked one at `step`.
+def folded(state: LazyState) -> LazyState:
+    """The ordinary model that equals the masked one at this step, its moments as they are.
 
     c goes into the hidden axis of what writes the stream, into the columns that read new heads
-    and FFN units and into new layers' outputs; gains take √(n/D). Products are formed in float64
-    and rounded once.
+    and FFN units and into new layers' outputs; gains take √(n/D). Weights come in float64.
     """
-    ramp = ramp_at(model, lineage, step)
-    event = last_growth(lineage)
+    ramp = ramp_at(state.model, state.lineage, state.step)
+    event = last_masks(state.lineage)
     if ramp.progress == 1.0 or event is None:
-        return model, weights
+        return state
     growth = growth_map(event)
-    folded: Tensors = {}
-    for name, weight in weights.items():
-        parameter = parameter_of(name)
-        value = weight.double()
+
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        value = state.read(kind, name, region)
+        if kind != "weights":
+            return value
+        parameter, value = parameter_of(name), value.double()
         if parameter.is_gain:
-            value = value * ramp.width_fraction**0.5
-        for dim, mask in enumerate(dim_masks(growth, name, parameter)):
-            if mask is not None:
-                line = mask.values(growth, ramp.progress)
-                value = value * line.reshape([-1 if d == dim else 1 for d in range(value.ndim)])
-        folded[name] = value.to(weight.dtype)
-    return folded_model(model, ramp), folded
+            value *= ramp.width_fraction**0.5
+        return held_back(value, growth, name, region, ramp.progress)
+
+    return replace(state, model=folded_model(state.model, ramp), read=read)
+
+
+def held_back(
+    value: Tensor, growth: GrowthMap, name: str, region: Region, progress: float
+) -> Tensor:
+    """A region of tensor `name`, multiplied in place by its masks at this progress."""
+    for dim, mask in enumerate(dim_masks(growth, name, parameter_of(name))):
+        if mask is not None:
+            line = mask.values(growth, progress)[region[dim]].to(value.dtype)
+            value *= line.reshape([-1 if d == dim else 1 for d in range(value.ndim)])
+    return value

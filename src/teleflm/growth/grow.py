@@ -1,115 +1,139 @@
-"""Growth of a whole training state by masks."""
+"""Growth of a whole training state."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-import torch
-from torch import Tensor
-
+from teleflm.config.growth import (
+    DepthOperator,
+    GrowthConfig,
+    Symmetry,
+    WidthConfig,
+    with_grown_eps,
+)
 from teleflm.config.model import ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.event import Event
-from teleflm.growth.maps import GrowthMap, check_growth
-from teleflm.growth.place import place_layers
+from teleflm.growth.operators import grown_value
+from teleflm.growth.place import copied_layers, place_layers
+from teleflm.growth.plan import growth_steps
 from teleflm.growth.ramp import ramp_at
-from teleflm.growth.state import Tensors, TrainingState
-from teleflm.model.axes import parameter_names, parameter_of
-from teleflm.model.init import initial_value
-from teleflm.model.region import Region, region_shape, whole
+from teleflm.growth.state import LazyState, Standing, TrainingState
 
-
-def grow(
-    state: TrainingState,
-    to: ModelConfig,
-    *,
-    ramp: int,
-    seed: int = 0,
-    place: str | Sequence[int] = "even",
-    distances: Sequence[float] | None = None,
-    parent: str | None = None,
-    regions: Mapping[str, Region] | None = None,
-) -> TrainingState:
-    """Grow weights and both moments to the shape `to` (MSG, arXiv 2305.02869).
-
-    New weights get an ordinary µP init of the target, which the masks hold back; new moments are
-    zero, and the count of Adam's steps stays (see training/fresh.py for the first updates).
-
-    Args:
-        state: what to grow; with `regions`, what `parent_regions` says of it, or all of it.
-        to: the target; no size may be smaller than before.
-        ramp: steps in which the masks open, at least 1.
-        seed: of the new weights.
-        place: where new layers go, see `place_layers`.
-        distances: for place `distance`, see `layer_distances`.
-        parent: SHA-256 of the manifest of the checkpoint that is grown, for the lineage.
-        regions: what this process is to hold of the grown tensors; all unless given.
-
-    Raises:
-        GrowthError: a shape that masks cannot reach, or a state whose last ramp is still open.
-    """
-    check_growth(state.model, to)
-    open_ramp = ramp_at(state.model, state.lineage, state.step)
-    if open_ramp.progress < 1.0:
-        raise GrowthError(
-            f"the last growth's masks are open to {open_ramp.progress:.2f} at step {state.step}; "
-            "train to the end of its ramp first"
-        )
-    layers = place_layers(state.model.num_hidden_layers, to.num_hidden_layers, place, distances)
-    event = Event(
-        operator="mask",
-        source=state.model,
-        to=to,
-        step=state.step,
-        tokens=state.tokens,
-        sequences=state.sequences,
-        flops=state.flops,
-        seed=seed,
-        ramp=ramp,
-        layers=layers,
-        parent=parent,
-    )
-    growth = GrowthMap(state.model, to, layers)
-    held = regions
-    if held is None:
-        held = {name: whole(parameter_of(name).shape(to)) for name in parameter_names(to)}
-    part = _Part(growth, held, is_whole=state.regions is None)
-    grown = replace(
-        state,
-        model=to,
-        weights=part.grow(state.weights, lambda name: initial_value(to, name, seed, held[name])),
-        exp_avg=part.grow(state.exp_avg, lambda name: torch.zeros(region_shape(held[name]))),
-        exp_avg_sq=part.grow(state.exp_avg_sq, lambda name: torch.zeros(region_shape(held[name]))),
-        regions=regions,
-    )
-    return grown.with_event(event)
-
-
-def parent_regions(growth: GrowthMap, regions: Mapping[str, Region]) -> dict[str, Region]:
-    """What a process needs of the parent's tensors to grow these regions of the child's."""
-    needed = (growth.parent_region(name, region) for name, region in regions.items())
-    return dict(pair for pair in needed if pair is not None)
+# How far from equal the shares of clones are made; by the study in docs/growth.md.
+_IMBALANCE = 0.5
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What one process grows: `regions` of the child, from a parent that it has whole or not."""
+class Growth:
+    """What is to be done to a state, of whatever shape.
 
-    growth: GrowthMap
-    regions: Mapping[str, Region]
-    is_whole: bool
+    Attributes:
+        to: the target; no size may be smaller than before.
+        width, depth: the operators, see `growth/operators.py`.
+        place: where new layers go, see `place_layers`.
+        distances: for place `distance`, see `layer_distances`.
+        ramp: steps in which masks open, at least 1.
+        symmetry: what becomes of that of clones.
+        seed: of new weights and of noise.
+        parent: SHA-256 of the manifest of the checkpoint that is grown, for the lineage.
+    """
 
-    def grow(self, old: Tensors, new_value: Callable[[str], Tensor]) -> Tensors:
-        """Each target tensor: new values with the old ones written over them at their places."""
-        grown: Tensors = {}
-        dtype = next((tensor.dtype for tensor in old.values()), torch.float32)
-        for name, region in self.regions.items():
-            value = new_value(name).to(dtype)
-            source = self.growth.parent_region(name, region)
-            if source is not None:
-                parent, where = source
-                kept = old[parent][where] if self.is_whole else old[parent]
-                axes = parameter_of(name).axes
-                index = [self.growth.index(a, p) for a, p in zip(axes, region, strict=True)]
-                value[torch.meshgrid(*index, indexing="ij")] = kept
-            grown[name] = value
-        return grown
+    to: ModelConfig
+    width: WidthConfig = field(default_factory=WidthConfig)
+    depth: DepthOperator = "mask"
+    place: str | Sequence[int] = "even"
+    distances: Sequence[float] | None = None
+    ramp: int = 5000
+    symmetry: Symmetry = "noise"
+    seed: int = 0
+    parent: str | None = None
+
+    @classmethod
+    def of(cls, config: GrowthConfig, seed: int) -> "Growth":
+        """What a configuration says."""
+        return cls(
+            to=config.to,
+            width=config.width,
+            depth=config.depth,
+            place=config.place,
+            ramp=config.ramp,
+            symmetry=config.symmetry,
+            seed=seed,
+        )
+
+
+def grow(
+    state: TrainingState, to: ModelConfig, *, width: WidthConfig | str = "mask", **how: Any
+) -> TrainingState:
+    """Grow weights and both moments to the shape `to`, in memory; see `Growth` for the rest.
+
+    The count of Adam's steps stays (see training/fresh.py for the first updates of new entries).
+
+    Raises:
+        GrowthError: a shape that the operators cannot reach, or a state whose masks are open.
+    """
+    if isinstance(width, str):
+        width = WidthConfig.model_validate(width)
+    return grow_lazily(state.lazy(), Growth(to, width, **how)).in_memory()
+
+
+def grow_lazily(state: LazyState, growth: Growth) -> LazyState:
+    """A grown state whose pieces are made as they are read.
+
+    Raises:
+        GrowthError: see `grow`.
+    """
+    return replayed(state, events_of(state, growth))
+
+
+def events_of(standing: Standing, growth: Growth) -> list[Event]:
+    """The events that a growth adds to a lineage, one for each operator that has something to do.
+
+    Raises:
+        GrowthError: see `grow`.
+    """
+    open_ramp = ramp_at(standing.model, standing.lineage, standing.step)
+    if open_ramp.progress < 1.0:
+        raise GrowthError(
+            f"the last growth's masks are open to {open_ramp.progress:.2f} at step "
+            f"{standing.step}; train to the end of its ramp first"
+        )
+    to = with_grown_eps(standing.model, growth.to, growth.width)
+    events = []
+    for step in growth_steps(standing.model, to, growth.width, growth.depth):
+        old, new = step.parent.num_hidden_layers, step.child.num_hidden_layers
+        layers = place_layers(old, new, growth.place if new > old else "even", growth.distances)
+        more: dict[str, Any] = {}
+        if step.operator == "mask":
+            more["ramp"] = growth.ramp
+        if step.operator == "copy":
+            more["copies"] = copied_layers(layers, new, growth.place)
+        if step.operator == "clone":
+            imbalance = _IMBALANCE if growth.symmetry != "keep" else 0.0
+            more |= {"symmetry": growth.symmetry, "imbalance": imbalance}
+        events.append(
+            Event(
+                operator=step.operator,
+                source=step.parent,
+                to=step.child,
+                step=standing.step,
+                tokens=standing.tokens,
+                sequences=standing.sequences,
+                flops=standing.flops,
+                seed=growth.seed,
+                layers=layers,
+                parent=growth.parent,
+                **more,
+            )
+        )
+    return events
+
+
+def replayed(state: LazyState, events: Sequence[Event]) -> LazyState:
+    """A state after these growths of it, whose pieces are made as they are read."""
+    for event in events:
+        read = partial(grown_value, event, state.read, state.dtype)
+        state = replace(state.with_event(event), model=event.to, read=read)
+    return state

@@ -76,3 +76,15 @@ def _followed(
             f"that it follows, 0 to {old - 1}"
         )
     return listed
+
+
+def copied_layers(layers: Sequence[int], new: int, place: str | Sequence[int]) -> tuple[int, ...]:
+    """For each of `new` layers the old one that it holds: itself, or for an added one the layer
+    that it follows; stacked on top they are the old ones over again, from the first.
+
+    Args:
+        layers: for each old layer its index among the new ones, from `place_layers`.
+    """
+    if place == "stack":
+        return tuple(index % len(layers) for index in range(new))
+    return tuple(sum(layer <= index for layer in layers) - 1 for index in range(new))

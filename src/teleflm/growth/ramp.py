@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from teleflm.config.model import ModelConfig
-from teleflm.growth.event import Lineage, last_growth
+from teleflm.growth.event import Lineage, last_masks
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def ramp_between(parent: ModelConfig, child: ModelConfig, progress: float) -> Ra
 
 def ramp_at(model: ModelConfig, lineage: Lineage, step: int) -> Ramp:
     """The ramp of a model with this lineage at `step`; an ordinary model's where none is open."""
-    growth = last_growth(lineage)
+    growth = last_masks(lineage)
     if growth is None or growth.source is None or step >= growth.step + growth.ramp:
         return ramp_between(model, model, 1.0)
     return ramp_between(growth.source, growth.to, (step - growth.step) / growth.ramp)

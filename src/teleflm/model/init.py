@@ -35,15 +35,19 @@ def truncated_normal(
         rows: which rows to make.
     """
     start, stop, _ = rows.indices(shape[0])
-    columns = shape[1]
+    edge = torch.special.ndtr(torch.tensor(-_CUT, dtype=torch.float64))
+    probability = edge + uniform(seed, name, shape[1], slice(start, stop)) * (1 - 2 * edge)
+    return (torch.special.ndtri(probability) * std).to(torch.float32)
+
+
+def uniform(seed: int, name: str, columns: int, rows: slice) -> Tensor:
+    """Rows of uniform draws in [0, 1), float64 (rows, columns), from the stream of a name."""
     stride = -(-columns // _DRAWS_PER_COUNTER) * _DRAWS_PER_COUNTER
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
-    bits.advance(start * stride // _DRAWS_PER_COUNTER)
-    uniform = np.random.Generator(bits).random((stop - start, stride))[:, :columns]
-    edge = torch.special.ndtr(torch.tensor(-_CUT, dtype=torch.float64))
-    probability = edge + torch.from_numpy(uniform) * (1 - 2 * edge)
-    return (torch.special.ndtri(probability) * std).to(torch.float32)
+    bits.advance(rows.start * stride // _DRAWS_PER_COUNTER)
+    drawn = np.random.Generator(bits).random((rows.stop - rows.start, stride))
+    return torch.from_numpy(drawn[:, :columns])
 
 
 def initial_value(model: ModelConfig, name: str, seed: int, region: Region | None = None) -> Tensor:

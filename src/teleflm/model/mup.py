@@ -13,16 +13,22 @@ from teleflm.model.axes import parameter_of
 
 
 def build_optimizer(
-    parameters: Iterable[tuple[str, torch.nn.Parameter]], config: OptimizerConfig
+    parameters: Iterable[tuple[str, torch.nn.Parameter, float]], config: OptimizerConfig
 ) -> torch.optim.AdamW:
-    """Fused AdamW over named parameters, a group for each µP class; `set_rates` sets the rates."""
-    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-    for name, parameter in parameters:
-        groups[parameter_of(name).is_matrix_like].append(parameter)
+    """Fused AdamW over named parameters, each with a factor for Adam's eps.
+
+    There is a group for each µP class and factor; `set_rates` sets the rates.
+    """
+    groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter, factor in parameters:
+        kind = parameter_of(name).is_matrix_like
+        groups.setdefault((kind, factor), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": params, "is_matrix_like": kind} for kind, params in groups.items()],
+        [
+            {"params": params, "is_matrix_like": kind, "eps": config.eps * factor}
+            for (kind, factor), params in groups.items()
+        ],
         betas=config.betas,
-        eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
     )

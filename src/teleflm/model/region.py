@@ -29,3 +29,12 @@ def entries(region: Region) -> int:
 def part_of(tensor: Tensor, region: Region | None) -> Tensor:
     """A view of a whole tensor's region; all of it where that is None."""
     return tensor if region is None else tensor[region]
+
+
+def row_stretches(shape: Sequence[int], entries_at_a_time: int) -> list[Region]:
+    """A tensor of this shape in regions of whole rows that have about so many entries each."""
+    rest = whole(shape[1:])
+    rows = max(1, entries_at_a_time // max(1, entries(rest)))
+    return [
+        (slice(start, min(start + rows, shape[0])), *rest) for start in range(0, shape[0], rows)
+    ]

@@ -1,17 +1,17 @@
 """What computes a loss and its gradients: one process, or a mesh of ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import Axis
 from teleflm.model.loss import autocast, loss_sum
 from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, whole
-from teleflm.parallel.shard import Shard
+from teleflm.parallel.shard import Shard, square_norm
 
 
 class Engine(Protocol):
@@ -48,8 +48,9 @@ class Engine(Protocol):
         """Σ loss in nats over the predictions of token rows (B, S + 1) that all ranks have alike;
         -1 pads at the end."""
 
-    def gradient_norm(self) -> Tensor:
-        """The norm of the whole gradient, 0-dim, alike on each rank."""
+    def gradient_norm(self, weights: Sequence[float]) -> Tensor:
+        """The norm of the whole gradient, 0-dim, alike on each rank; in its square each of the
+        shards counts `weights` times."""
 
     def spread(self, values: Tensor, axis: Axis) -> Tensor:
         """A growth mask along the whole `axis` as the weights that it multiplies are placed."""
@@ -109,8 +110,8 @@ class OneProcess:
         with autocast(network, self._dtype):
             return loss_sum(network, rows.to(self.device)).item()
 
-    def gradient_norm(self) -> Tensor:
-        return nn.utils.get_total_norm([shard.gradient for shard in self.shards])
+    def gradient_norm(self, weights: Sequence[float]) -> Tensor:
+        return square_norm(self.shards, weights).sqrt()
 
     def spread(self, values: Tensor, axis: Axis) -> Tensor:
         return values

@@ -16,7 +16,7 @@ from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.pipeline import Pipeline
 from teleflm.parallel.recipe import Recipe, build_stages
-from teleflm.parallel.shard import Shard
+from teleflm.parallel.shard import Shard, square_norm
 from teleflm.parallel.stage import Stage
 from teleflm.parallel.tensor import spread_mask
 
@@ -92,11 +92,8 @@ class ManyRanks:
         dist.all_reduce(total)
         return total
 
-    def gradient_norm(self) -> Tensor:
-        counted = [shard.gradient for shard in self.shards if shard.is_counted]
-        square = torch.zeros((), dtype=torch.float64, device=self.device)
-        if counted:
-            square += torch.stack(torch._foreach_norm(counted)).double().square().sum()
+    def gradient_norm(self, weights: Sequence[float]) -> Tensor:
+        square = square_norm(self.shards, weights)
         dist.all_reduce(square)
         return square.sqrt()
 

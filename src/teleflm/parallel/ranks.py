@@ -44,6 +44,19 @@ class Ranks:
                 raise failure if failure is not None and rank == self.rank else found
         return result
 
+    def gathered(self, action: Callable[[], T]) -> list[T]:
+        """Do `action` on every rank; all get all results, in the order of the ranks.
+
+        Raises:
+            Exception: see `agreed`.
+        """
+        result = self.agreed(action)
+        if not self.many:
+            return [result]
+        results: list[Any] = [None] * self.count
+        dist.all_gather_object(results, result, group=self.group)
+        return results
+
     def largest(self, value: int) -> int:
         """The largest of the ranks' values, on each of them."""
         if not self.many:

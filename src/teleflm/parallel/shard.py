@@ -1,7 +1,9 @@
 """A parameter as one rank has it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -46,3 +48,14 @@ class Shard:
         assert isinstance(gradient, DTensor), "every parameter takes part in the forward pass"
         self.local.grad = gradient.to_local()
         self.parameter.grad = None
+
+
+def square_norm(shards: Sequence[Shard], weights: Sequence[float]) -> Tensor:
+    """Σ weight · ‖gradient‖² over the shards that this rank counts, 0-dim float64."""
+    device = shards[0].local.device
+    counted = [(s, w) for s, w in zip(shards, weights, strict=True) if s.is_counted]
+    if not counted:
+        return torch.zeros((), dtype=torch.float64, device=device)
+    norms = torch.stack(torch._foreach_norm([shard.gradient for shard, _ in counted])).double()
+    factors = torch.tensor([weight for _, weight in counted], dtype=torch.float64, device=device)
+    return norms.square() @ factors

@@ -44,7 +44,7 @@ class Stage(_Part):
 
 
 class FunctionFigures(_Part):
-    """See `teleflm.certificate.certify.FunctionError`."""
+    """See `teleflm.certificate.record.FunctionError`."""
 
     max_relative_logit_error: float | None = None
     dtype: str = "float64"
@@ -52,7 +52,7 @@ class FunctionFigures(_Part):
 
 
 class TrajectoryFigures(_Part):
-    """See `teleflm.certificate.certify.TrajectoryError`."""
+    """See `teleflm.certificate.record.TrajectoryError`."""
 
     steps: int | None = None
     max_relative_loss_difference: float | None = None
@@ -67,7 +67,7 @@ class Bounds(_Part):
 
 
 class CertificateFigures(_Part):
-    """See `teleflm.certificate.certify.Certificate`."""
+    """See `teleflm.certificate.record.Certificate`."""
 
     function: FunctionFigures = FunctionFigures()
     trajectory: TrajectoryFigures | None = None

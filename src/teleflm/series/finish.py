@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from teleflm.certificate.certify import FP32_BOUND, relative_error
+from teleflm.certificate.function import relative_error
+from teleflm.certificate.record import FP32_BOUND
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import open_model
@@ -20,7 +21,7 @@ from teleflm.model.network import TeleFLM
 from teleflm.report.picture import write_picture
 from teleflm.report.series import write_series_report
 from teleflm.series.layout import SeriesLayout
-from teleflm.series.summary import Json, evaluations, stored_certificates, summarise
+from teleflm.series.summary import Json, evaluations, summarise
 
 SUMMARY = "summary.json"
 _CHECK_POSITIONS = 64
@@ -47,9 +48,7 @@ def _export(layout: SeriesLayout, kind: ExportKind) -> Json:
     error = _export_error(source, out) if out.exists() else math.inf
     if error > FP32_BOUND:  # not there, or of an earlier end of the last stage
         found = evaluations(layout, last)
-        facts = CardFacts(
-            bpb=found[-1]["bpb"] if found else {}, certificates=stored_certificates(layout)
-        )
+        facts = CardFacts(bpb=found[-1]["bpb"] if found else {})
         export(source, out, kind, force=True, card=facts)
         error = _export_error(source, out)
     if error > FP32_BOUND:

@@ -25,10 +25,6 @@ class SeriesLayout:
         """The checkpoint that a stage starts from, as the growth made it."""
         return self.root / "grown" / self.stages[index]
 
-    def certificate(self, index: int) -> Path:
-        """The certificate of that growth."""
-        return self.root / "grown" / f"{self.stages[index]}.certificate.json"
-
     def export(self, kind: str) -> Path:
         """An export of the last stage's model."""
         return self.root / "export" / kind

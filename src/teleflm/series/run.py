@@ -4,20 +4,21 @@ Each piece of work ends in a folder or file that is written aside and renamed: w
 done, what is missing is done (again), and what was done from something else is refused.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from teleflm.certificate.certify import certify
-from teleflm.checkpoint.load import load_checkpoint
-from teleflm.checkpoint.manifest import manifest_digest, read_manifest
+from teleflm.certificate.paths import certify_paths
+from teleflm.checkpoint.certified import keep_certificate, kept_certificate
+from teleflm.checkpoint.manifest import read_manifest
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.config.series import SeriesConfig
 from teleflm.errors import CheckFailedError, ConfigError
-from teleflm.files import write_whole
+from teleflm.growth.event import newest_growth
+from teleflm.growth.grow import Growth
+from teleflm.growth.plan import growth_steps
 from teleflm.series.finish import finish_series
 from teleflm.series.layout import SeriesLayout
 from teleflm.training.growing import grow_checkpoint
@@ -72,10 +73,7 @@ def _grow_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None:
     grow_checkpoint(
         source,
         layout.grown(index),
-        run.growth.to,
-        ramp=run.growth.ramp,
-        seed=run.seed,
-        place=run.growth.place,
+        Growth.of(run.growth, run.seed),
         data=run.data,
     )
 
@@ -98,18 +96,27 @@ def _check_same_growths(config: SeriesConfig, layout: SeriesLayout) -> None:
         grown = layout.grown(index)
         if not grown.exists():
             continue
-        *before, event = read_manifest(grown).lineage
-        run = _grown_run(config, layout, index, before[-1].to)
+        lineage = read_manifest(grown).lineage
+        events = newest_growth(lineage)
+        run = _grown_run(config, layout, index, lineage[-len(events) - 1].to)
         assert run.growth is not None, "SeriesConfig requires a growth in every later stage"
         earlier = (config.stage_run(i).get("training", {}) for i in range(index))
         steps = sum(training.get("steps", 0) for training in earlier)
-        pairs = {
-            "step": (event.step, steps),
-            "seed": (event.seed, run.seed),
-            "ramp": (event.ramp, run.growth.ramp),
+        how = run.growth
+        planned = growth_steps(run.model, how.to, how.width, how.depth)
+        operators = [[step.operator for step in some] for some in (events, planned)]
+        pairs: dict[str, tuple[Any, Any]] = {
+            "step": (events[-1].step, steps),
+            "operators": (operators[0], operators[1]),
+            "seed": (events[-1].seed, run.seed),
         }
-        target = run.growth.to.model_dump()
-        pairs |= {key: (value, target[key]) for key, value in event.to.model_dump().items()}
+        for event in events:
+            if event.operator == "mask":
+                pairs["ramp"] = (event.ramp, how.ramp)
+            if event.operator == "clone":
+                pairs["symmetry"] = (event.symmetry, how.symmetry)
+        target = planned[-1].child.model_dump()
+        pairs |= {key: (old, target[key]) for key, old in events[-1].to.model_dump().items()}
         for key, (old, new) in pairs.items():
             if old != new:
                 raise ConfigError(
@@ -120,44 +127,29 @@ def _check_same_growths(config: SeriesConfig, layout: SeriesLayout) -> None:
 
 
 def _certify_stage(layout: SeriesLayout, index: int) -> None:
-    path, grown, name = layout.certificate(index), layout.grown(index), layout.stages[index]
-    measured = _stored_certificate(path)
-    if measured is None or measured.get("checkpoint") != manifest_digest(grown):
+    grown, name = layout.grown(index), layout.stages[index]
+    measured = kept_certificate(grown)
+    if measured is None:
         _say(f"{name}: certifying the growth")
-        measured = _certify(layout.last(index - 1), grown)
-        write_whole(path, json.dumps(measured, indent=1))
+        started = time.monotonic()
+        figures = certify_paths(layout.last(index - 1), grown).to_json()
+        measured = keep_certificate(grown, {**figures, "seconds": time.monotonic() - started})
+    trajectory = measured["trajectory"]
+    held = (
+        f", {trajectory['steps']} steps within {trajectory['max_relative_loss_difference']:.1e} of "
+        "the parent"
+        if trajectory
+        else ""
+    )
     _say(
-        f"{name}: logits within {measured['function']['max_relative_logit_error']:.1e}, "
-        f"{measured['trajectory']['steps']} steps within "
-        f"{measured['trajectory']['max_relative_loss_difference']:.1e} of the parent"
+        f"{name}: logits within {measured['function']['max_relative_logit_error']:.1e} of the "
+        f"parent's{held}"
     )
-    if not measured["exact"]:
+    if not measured["exact"] and measured["promised_exact"]:
         raise CheckFailedError(
-            f"{path}: the growth to {name} is not exact; do not train on from it, and report "
-            "this file"
+            f"{grown}: the growth to {name} is not exact; do not train on from it, and report its "
+            "certificate.json"
         )
-
-
-def _stored_certificate(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return stored
-
-
-def _certify(source: Path, grown: Path) -> dict[str, Any]:
-    """The certificate's JSON, with the seconds that it took and the digest of what it is of."""
-    started = time.monotonic()
-    manifest, parent = load_checkpoint(source)
-    _, child = load_checkpoint(grown)
-    certificate = certify(
-        parent, child, optimizer=manifest.config.optimizer if manifest.config else None
-    )
-    return {
-        **certificate.to_json(),
-        "seconds": time.monotonic() - started,
-        "checkpoint": manifest_digest(grown),
-    }
 
 
 def _say(line: str) -> None:

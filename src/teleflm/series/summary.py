@@ -1,14 +1,15 @@
 """What a series did, in figures."""
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
+from teleflm.checkpoint.certified import kept_certificate
 from teleflm.checkpoint.manifest import Manifest, read_manifest
 from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
 from teleflm.data.mixture import open_domains
 from teleflm.files import read_jsonl
-from teleflm.growth.event import last_growth, run_start
+from teleflm.growth.event import Event, newest_growth, run_start
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
 from teleflm.series.layout import SeriesLayout
@@ -43,12 +44,6 @@ def evaluations(layout: SeriesLayout, index: int) -> list[Json]:
     return read_jsonl(layout.run_dir(index) / "evaluation.jsonl")
 
 
-def stored_certificates(layout: SeriesLayout) -> list[Json]:
-    """The certificates of the growths so far, oldest first."""
-    paths = [layout.certificate(index) for index in range(1, len(layout.stages))]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-
-
 def _run(manifest: Manifest) -> RunConfig:
     assert manifest.config is not None, "a run's own checkpoints carry its configuration"
     return manifest.config
@@ -77,21 +72,28 @@ def _stage(layout: SeriesLayout, index: int, manifest: Manifest) -> Json:
 
 
 def _growth(layout: SeriesLayout, index: int, stages: list[Json]) -> Json:
-    event = last_growth(read_manifest(layout.grown(index)).lineage)
-    assert event is not None, "the grown checkpoint of a stage ends in a growth"
-    certificate = stored_certificates(layout)[index - 1]
+    events = newest_growth(read_manifest(layout.grown(index)).lineage)
+    certificate = kept_certificate(layout.grown(index))
+    assert certificate is not None, "a stage trains after its growth was certified"
     return {
         "from": layout.stages[index - 1],
         "to": layout.stages[index],
-        "step": event.step,
-        "ramp": event.ramp,
-        "layers": list(event.layers),
+        "step": events[-1].step,
+        "operators": [event.operator for event in events],
+        "ramp": events[-1].ramp,
+        "layers": list(_placed(events)),
         "checkpoint": str(layout.grown(index).relative_to(layout.root)),
         "certificate": certificate,
         "loss_before": stages[index - 1]["loss_after"],
         "loss_after": stages[index]["loss_before"],
-        "seconds": certificate["seconds"],
+        "seconds": certificate.get("seconds", 0.0),
     }
+
+
+def _placed(events: Sequence[Event]) -> tuple[int, ...]:
+    """For each layer before a growth its index after it; one event at most adds layers."""
+    deeper = (event for event in events if len(event.layers) < event.to.num_hidden_layers)
+    return next(deeper, events[-1]).layers
 
 
 def _compute(manifest: Manifest) -> Json:

@@ -12,42 +12,51 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from teleflm.growth.event import Lineage
-from teleflm.growth.fold import growth_map
+from teleflm.growth.event import Event, Lineage
+from teleflm.growth.operators import new_entries
 from teleflm.model.axes import Axis, parameter_of
 from teleflm.parallel.shard import Shard
+
+# Behind zeros, what reads a new entry has a gradient only once what writes it has moved.
+_UPDATES = 2
 
 
 class FreshMoments:
     """The entries of a network whose first gradient may still come.
 
-    New entries of a growth see it within the ramp, at its end at the latest (a ramp of one step
-    opens no mask before), or at the first update after it where that one was skipped. The
-    embedding's wait for their token to appear: so in tensors with a vocabulary axis all columns
-    that the lineage ever added are watched, for ever.
+    New entries of a growth see it within the ramp, or in the first updates after it: a ramp of one
+    step opens no mask before. The embedding's wait for their token to appear: so in tensors with a
+    vocabulary axis all columns that the lineage ever added are watched, for ever.
     """
 
     def __init__(self, shards: Sequence[Shard], lineage: Lineage, step: int) -> None:
         self._for_ever: list[tuple[Shard, Tensor]] = []
-        self._in_the_ramp: list[tuple[Shard, Tensor]] = []
-        growths = [event for event in lineage if event.source and event.operator == "mask"]
+        self._at_first: list[tuple[Shard, Tensor]] = []
+        growths = [event for event in lineage if event.is_growth]
         if not growths:
             return
-        oldest, newest = growths[0].source, growths[-1]
-        assert oldest is not None
-        self._end = newest.step + newest.ramp
-        skipped = {event.step for event in lineage if event.operator == "skip"}
         # A skip bears the step that its update would have led to.
-        waits = all(past + 1 in skipped for past in range(self._end, step))
+        skipped = {event.step for event in lineage if event.operator == "skip"}
+
+        def updates_since(end: int) -> int:
+            return step - end - sum(end < past <= step for past in skipped)
+
+        ends = [event.step + event.ramp for event in growths]
+        first = next((i for i, end in enumerate(ends) if updates_since(end) < _UPDATES), None)
+        self._end = max(ends)
+        self._updates = _UPDATES - max(updates_since(self._end), 0)
         for shard in shards:
-            parameter, device = parameter_of(shard.name), shard.local.device
-            if Axis.VOCAB in parameter.axes:
-                columns = shard.region[1]
-                new = torch.arange(columns.start, columns.stop) >= oldest.hidden_size
-                self._for_ever.append((shard, new.to(device)))
-            elif waits:
-                new = growth_map(newest).is_new(shard.name, parameter, shard.region)
-                self._in_the_ramp.append((shard, new.to(device)))
+            if Axis.VOCAB in parameter_of(shard.name).axes:
+                self._watch(self._for_ever, shard, growths)
+            elif first is not None:
+                self._watch(self._at_first, shard, growths[first:])
+
+    def _watch(
+        self, watched: list[tuple[Shard, Tensor]], shard: Shard, growths: Sequence[Event]
+    ) -> None:
+        new = new_entries(growths, shard.name, shard.region)
+        if new.any():
+            watched.append((shard, new.to(shard.local.device)))
 
     @torch.no_grad()
     def seed(self, optimizer: torch.optim.AdamW, adam_steps: int, step: int) -> None:
@@ -58,9 +67,11 @@ class FreshMoments:
         """
         beta2 = optimizer.param_groups[0]["betas"][1]
         weight_of_past = 1.0 - beta2**adam_steps
-        for shard, new in (*self._for_ever, *self._in_the_ramp):
+        for shard, new in (*self._for_ever, *self._at_first):
             second = shard.held(optimizer.state[shard.local]["exp_avg_sq"])
             history = shard.held(shard.gradient).square().mul_(weight_of_past)
             second.copy_(torch.where((second == 0) & new, history, second))
-        if self._in_the_ramp and step >= self._end:
-            self._in_the_ramp.clear()
+        if self._at_first and step >= self._end:
+            self._updates -= 1
+            if self._updates == 0:
+                self._at_first.clear()

@@ -1,57 +1,139 @@
-"""Growing a checkpoint on disk."""
+"""Growing a checkpoint on disk, piece by piece."""
 
-import sys
-from collections.abc import Sequence
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
-from teleflm.checkpoint.manifest import MANIFEST, Manifest, manifest_digest
-from teleflm.checkpoint.save import TOKENIZER, save_checkpoint
+from teleflm.checkpoint.load import open_state
+from teleflm.checkpoint.manifest import MANIFEST
+from teleflm.checkpoint.stream import AT_ONCE, state_bytes, write_state
 from teleflm.config.model import ModelConfig
-from teleflm.config.run import DataConfig, OptimizerConfig
+from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader
 from teleflm.data.mixture import Mixture, open_domains
 from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
-from teleflm.growth.grow import grow
-from teleflm.growth.maps import check_growth
+from teleflm.growth.fold import folded
+from teleflm.growth.grow import Growth, grow_lazily
 from teleflm.growth.place import layer_distances
-from teleflm.growth.state import TrainingState
-from teleflm.training.learner import Learner
+from teleflm.growth.state import KINDS, Kind, LazyState
+from teleflm.model.axes import parameter_of
+from teleflm.model.region import Region, row_stretches
+from teleflm.model.streamed import streamed_network
+from teleflm.parallel.ranks import Ranks
 
 _ROWS, _LONGEST = 8, 512
+# Of the piece by which the speed is judged.
+_ENTRIES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A growth that is ready to be done.
+
+    Attributes:
+        grown: the state that it makes, yet to be read.
+        events: what it adds to the lineage, an event for each operator.
+        tokenizer: the folder of the tokenizer that travels along.
+        bytes: what the grown checkpoint takes on disk.
+        seconds: about how long making it takes here, on one process and but for the disk.
+        measured_on: what the layers were measured on, None where they were not.
+    """
+
+    grown: LazyState
+    events: tuple[Event, ...]
+    tokenizer: Path | None
+    bytes: int
+    seconds: float
+    measured_on: str | None
+
+
+def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) -> Plan:
+    """What growing the checkpoint `source` (a run folder's newest, or a Hugging Face folder) means.
+
+    Args:
+        source: from where.
+        growth: how; distances and the parent's digest are filled in.
+        data: text to measure layers on; else that of the run, and random ids where that is not at
+            hand.
+
+    Raises:
+        CheckpointError: `source` is damaged.
+        GrowthError: the operators cannot reach the target.
+    """
+    text = open_domains(data.path, data.tokenizer) if data is not None else None
+    found = open_state(source)
+    measured_on = None
+    grows_deeper = growth.to.num_hidden_layers > found.state.model.num_hidden_layers
+    if growth.place == "distance" and grows_deeper:
+        own = found.config.data if found.config is not None else None
+        tokens, measured_on = _tokens(own, found.state.model, text)
+        # One rank measures for all: its figures to the last digit decide what follows.
+        measured = Ranks().from_first(lambda: measured_distances(found.state, tokens))
+        growth = replace(growth, distances=measured)
+    state = _finite(found.state, source)
+    grown = grow_lazily(state, replace(growth, parent=found.digest))
+    events = grown.lineage[len(found.state.lineage) :]
+    size = state_bytes(grown)
+    return Plan(grown, events, found.tokenizer, size, size / _rate(grown), measured_on)
+
+
+def _finite(state: LazyState, source: Path) -> LazyState:
+    """The state, of which no piece can be read that is not finite."""
+
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        value = state.read(kind, name, region)
+        # The extremes of what holds a NaN are NaN.
+        if value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
+            raise CheckpointError(
+                f"{source}: {kind} of {name} are not finite; grow an earlier checkpoint"
+            )
+        return value
+
+    return replace(state, read=read)
+
+
+def _rate(state: LazyState) -> float:
+    """Bytes a second at which pieces of a state are made, as `write_state` makes them."""
+    name = "model.layers.0.mlp.up_proj.weight"
+    region = row_stretches(parameter_of(name).shape(state.model), _ENTRIES)[0]
+    started = time.monotonic()
+    made = sum(state.read(kind, name, region).nbytes for kind in KINDS)
+    return made * AT_ONCE / max(time.monotonic() - started, 1e-6)
 
 
 def grow_checkpoint(
     source: Path,
     out: Path,
-    to: ModelConfig,
+    growth: Growth,
     *,
-    ramp: int,
-    seed: int = 0,
-    place: str | Sequence[int] = "distance",
     data: DataConfig | None = None,
     force: bool = False,
-) -> Event:
-    """Grow the checkpoint `source` (or a run folder's newest) and save the result as `out`.
-
-    Args:
-        source, out: from where to where.
-        to: the target model.
-        ramp, seed, place: see `teleflm.growth.grow.grow`.
-        data: text to measure layers on; else that of the run, and random ids (which is said)
-            where that is not at hand.
-        force: replace what is at `out`.
+) -> tuple[Event, ...]:
+    """Grow `source` and save the result as `out`; see `plan_growth` and `write_state`.
 
     Returns:
         The growth, as it stands in the lineage.
 
     Raises:
         CheckpointError: `source` is damaged, or `out` exists.
-        GrowthError: masks cannot reach `to`.
+        GrowthError: the operators cannot reach the target.
+        MachineError: too little room on the disk.
+    """
+    check_place(out, force)
+    plan = plan_growth(source, growth, data)
+    write_state(out, plan.grown, plan.tokenizer, force=force)
+    return plan.events
+
+
+def check_place(out: Path, force: bool) -> None:
+    """Refuse to write a checkpoint to where something is.
+
+    Raises:
+        CheckpointError: naming it.
     """
     if out.exists() and not (out / MANIFEST).is_file():
         raise CheckpointError(
@@ -59,29 +141,13 @@ def grow_checkpoint(
         )
     if out.exists() and not force:
         raise CheckpointError(f"{out}: exists; give another place, or --force to replace it")
-    folder = find_checkpoint(source)
-    manifest, state = load_checkpoint(folder)
-    check_growth(state.model, to)
-    distances = None
-    if place == "distance":
-        distances = measured_distances(state, _tokens(manifest, state.model, data))
-    grown = grow(
-        state,
-        to,
-        ramp=ramp,
-        seed=seed,
-        place=place,
-        distances=distances,
-        parent=manifest_digest(folder),
-    )
-    tokenizer = folder / TOKENIZER
-    save_checkpoint(out, grown, None, tokenizer if tokenizer.is_dir() else None, force=force)
-    return grown.lineage[-1]
 
 
-def measured_distances(state: TrainingState, tokens: Tensor) -> list[float]:
+def measured_distances(state: LazyState, tokens: Tensor) -> list[float]:
     """How far each layer moves the stream on tokens (B, S), see `layer_distances`."""
-    return layer_distances(Learner(state, OptimizerConfig()).network, tokens)
+    ordinary = folded(state)
+    network = streamed_network(ordinary.model, ordinary.weight, torch.float32)
+    return layer_distances(network, tokens)
 
 
 def sample_tokens(mixture: Mixture, model: ModelConfig, longest: int) -> Tensor:
@@ -96,20 +162,17 @@ def sample_tokens(mixture: Mixture, model: ModelConfig, longest: int) -> Tensor:
     return torch.from_numpy(loader.batch(0)[:, :-1])
 
 
-def _tokens(manifest: Manifest, model: ModelConfig, data: DataConfig | None) -> Tensor:
-    """Text to measure layers on: the given, else the run's own, else random ids."""
-    own = manifest.config.data if manifest.config is not None else None
+def _tokens(own: DataConfig | None, model: ModelConfig, text: Mixture | None) -> tuple[Tensor, str]:
+    """Text to measure layers on, and what it is: the given, else the run's own, else random ids."""
     longest = own.sequence_length if own is not None else _LONGEST
-    if data is not None:
-        return sample_tokens(open_domains(data.path, data.tokenizer), model, longest)
+    if text is not None:
+        return sample_tokens(text, model, longest), "the given text"
     if own is not None:
         paths = [own.path] if isinstance(own.path, str) else [path for path, _ in own.path.values()]
         if all(Path(path).is_dir() for path in paths):
-            return sample_tokens(open_domains(own.path, own.tokenizer), model, longest)
-    print(
-        "the run's text is not at hand: layers are measured on random ids; --data names a store",
-        file=sys.stderr,
-    )
+            tokens = sample_tokens(open_domains(own.path, own.tokenizer), model, longest)
+            return tokens, "the run's own text"
     length = min(_LONGEST, model.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.vocab_size, (_ROWS, length), generator=generator)
+    tokens = torch.randint(model.vocab_size, (_ROWS, length), generator=generator)
+    return tokens, "random ids, as the run's text is not at hand (--data names a store)"

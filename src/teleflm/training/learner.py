@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from teleflm.config.run import OptimizerConfig
-from teleflm.growth.event import last_growth
+from teleflm.growth.event import last_masks
 from teleflm.growth.masks import Masks
+from teleflm.growth.operators import clone_factors
 from teleflm.growth.ramp import Ramp, ramp_at
 from teleflm.growth.state import Tensors, TrainingState
 from teleflm.model.mup import build_optimizer, set_rates
@@ -41,11 +42,17 @@ class Learner:
         if engine is None:
             engine = OneProcess(state.model, dtype, torch.device("cpu"), dtype="fp32")
         self.engine: Engine = engine
+        factors = [clone_factors(state.lineage, shard.name) for shard in engine.shards]
+        self._norm_weights = [weight for _, weight in factors]
         self.optimizer = build_optimizer(
-            [(shard.name, shard.local) for shard in engine.shards], config
+            [
+                (shard.name, shard.local, eps)
+                for shard, (eps, _) in zip(engine.shards, factors, strict=True)
+            ],
+            config,
         )
         self._load(state)
-        event, ramp = last_growth(state.lineage), self.ramp(state.step)
+        event, ramp = last_masks(state.lineage), self.ramp(state.step)
         is_open = event is not None and ramp.progress < 1.0
         self._masks = None
         if event is not None and is_open:
@@ -102,9 +109,13 @@ class Learner:
         """
         return self.engine.accumulate(batch, batch[:, 1:].numel() * self.engine.data_ranks)
 
+    def gradient_norm(self) -> Tensor:
+        """The norm of the gradients at hand, 0-dim; clones count as what they are clones of."""
+        return self.engine.gradient_norm(self._norm_weights)
+
     def clip(self, largest: float) -> Tensor:
         """Clip the gradients at hand to the global norm `largest`; the norm before, 0-dim."""
-        norm = self.engine.gradient_norm()
+        norm = self.gradient_norm()
         nn.utils.clip_grads_with_norm_([s.local for s in self.engine.shards], largest, norm)
         return norm
 

@@ -2,27 +2,33 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
+from teleflm.checkpoint.load import (
+    checkpoints,
+    find_checkpoint,
+    load_checkpoint,
+    open_checkpoint,
+)
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
 from teleflm.checkpoint.save import TOKENIZER
-from teleflm.config.run import GrowthConfig, RunConfig, resolve_run
+from teleflm.config.growth import GrowthConfig
+from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.event import Event, run_start
-from teleflm.growth.grow import grow, parent_regions
-from teleflm.growth.maps import GrowthMap, check_growth
-from teleflm.growth.place import place_layers
-from teleflm.growth.state import TrainingState
-from teleflm.model.init import initial_state
-from teleflm.model.region import Region
+from teleflm.growth.grow import Growth, grow_lazily
+from teleflm.growth.state import Kind, LazyState, TrainingState
+from teleflm.model.init import initial_value
+from teleflm.model.region import Region, region_shape
 from teleflm.parallel.ranks import Ranks
 from teleflm.training.growing import measured_distances, sample_tokens
 
@@ -159,8 +165,10 @@ def start_state(
         check_same_tokenizer(folder / TOKENIZER, mixture)
     if config.growth is not None:
         return _grown_state(config, config.growth, mixture, folder, ranks, regions)
-    state = _ungrown_state(config, folder, regions)
-    if folder is not None and run_start(state.lineage).step != state.step:
+    if folder is None:
+        return _fresh_state(config).in_memory(regions)
+    state = load_checkpoint(folder, regions)[1]
+    if run_start(state.lineage).step != state.step:
         state = state.with_event(_continued(state, config.seed, manifest_digest(folder)))
     return state
 
@@ -173,55 +181,36 @@ def _grown_state(
     ranks: Ranks,
     regions: Mapping[str, Region] | None,
 ) -> TrainingState:
-    distances, state = None, None
-    if growth.place == "distance":
-        # One rank sees the whole parent, and tells the others what it measured.
-        state = _ungrown_state(config, folder, None if ranks.first else {})
-        tokens = sample_tokens(mixture, config.model, config.data.sequence_length)
-        distances = ranks.from_first(partial(measured_distances, state, tokens))
-    if state is None or regions is not None:
-        needed = None
-        if regions is not None:
-            check_growth(config.model, growth.to)
-            layers = place_layers(
-                config.model.num_hidden_layers,
-                growth.to.num_hidden_layers,
-                growth.place,
-                distances,
-            )
-            needed = parent_regions(GrowthMap(config.model, growth.to, layers), regions)
-        state = _ungrown_state(config, folder, needed)
-    return grow(
-        state,
-        growth.to,
-        ramp=growth.ramp,
-        seed=config.seed,
-        place=growth.place,
-        distances=distances,
+    # Each rank reads of the parent what it needs for its regions.
+    state = open_checkpoint(folder)[1] if folder is not None else _fresh_state(config)
+    how = replace(
+        Growth.of(growth, config.seed),
         parent=manifest_digest(folder) if folder is not None else None,
-        regions=regions,
     )
+    if growth.place == "distance":
+        tokens = sample_tokens(mixture, config.model, config.data.sequence_length)
+        # One rank measures for all: its figures to the last digit decide what follows.
+        distances = ranks.from_first(partial(measured_distances, state, tokens))
+        how = replace(how, distances=distances)
+    return grow_lazily(state, how).in_memory(regions)
 
 
-def _ungrown_state(
-    config: RunConfig, folder: Path | None, regions: Mapping[str, Region] | None
-) -> TrainingState:
-    """Of `config.model`: a checkpoint's, or a fresh one."""
-    if folder is not None:
-        return load_checkpoint(folder, regions)[1]
-    weights = initial_state(config.model, config.seed, regions)
-    return TrainingState(
+def _fresh_state(config: RunConfig) -> LazyState:
+    def read(kind: Kind, name: str, region: Region) -> Tensor:
+        if kind == "weights":
+            return initial_value(config.model, name, config.seed, region)
+        return torch.zeros(region_shape(region))
+
+    return LazyState(
         model=config.model,
-        weights=weights,
-        exp_avg={name: torch.zeros_like(weight) for name, weight in weights.items()},
-        exp_avg_sq={name: torch.zeros_like(weight) for name, weight in weights.items()},
         adam_steps=0,
         step=0,
         tokens=0,
         sequences=0,
         flops=0,
         lineage=(Event(operator="init", to=config.model, seed=config.seed),),
-        regions=regions,
+        read=read,
+        dtype=torch.float32,
     )
 
 

@@ -1,0 +1,49 @@
+"""teleflm import."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from teleflm.errors import CheckpointError
+
+
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A Hugging Face model folder, with its weights.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="CKPT", help="Folder for the checkpoint.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the checkpoint at CKPT.")] = False,
+) -> None:
+    """Make a checkpoint of a Tele-FLM, Llama, Mistral or Granite model, to train on or grow.
+
+    It is read and written piece by piece, so it may be larger than the memory. Where it was
+    interrupted, the same command goes on.
+
+    Example: teleflm import downloads/llama imported
+    """
+    from teleflm.checkpoint.pretrained import open_pretrained
+    from teleflm.checkpoint.stream import write_state
+    from teleflm.cli.progress import rank_progress
+    from teleflm.model.axes import parameter_count
+    from teleflm.parallel.world import world
+    from teleflm.training.growing import check_place
+
+    tokenizer = folder if (folder / "tokenizer.json").is_file() else None
+    with world() as (ranks, _):
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise CheckpointError(f"{out}: holds the model to import; give another place")
+        check_place(out, force)
+        if ranks.first:
+            typer.echo(f"{folder}: taking the checksums of its files", err=True)
+        state = open_pretrained(folder)
+        with rank_progress("importing", state, ranks) as tell:
+            write_state(out, state, tokenizer, force=force, tell=tell)
+        if ranks.first:
+            model = state.model
+            typer.echo(
+                f"{out}: hidden {model.hidden_size:,}, {model.num_hidden_layers} layers, "
+                f"{model.num_attention_heads} heads in {model.num_key_value_heads} groups, "
+                f"FFN {model.intermediate_size:,}; {parameter_count(model):,} parameters, "
+                f"{'with' if tokenizer else 'without'} a tokenizer"
+            )

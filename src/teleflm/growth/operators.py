@@ -1,0 +1,176 @@
+"""The operators: what each puts into a tensor of the grown model.
+
+- `mask`: an ordinary init, held back by masks that open (MSG, arXiv 2305.02869). Exact.
+- `clone`: the old entries over again: W → tile(W)/i on i clones of an input (HyperCloning, arXiv
+  2409.12903), m → m/o and v → v/o² on the o clones of an output. Exact.
+- `zero`: an ordinary init behind zeros: in rows that write new entries of the stream, columns that
+  read new heads and FFN units, branches of new layers; gain · √(d/D) with eps · d/D. Exact.
+- `copy`: layers over again (G_stack, arXiv 2405.15319). Not exact: it is another function.
+
+Each is a function of (growth, seed, tensor, region) and of the parent's entries that lie there, so
+that any slice of a grown state can be made by itself.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from teleflm.config.growth import Operator
+from teleflm.growth.event import Event, Lineage
+from teleflm.growth.fold import growth_map, held_back
+from teleflm.growth.maps import GrowthMap, stretch
+from teleflm.growth.shares import numbered, share_factors, share_out
+from teleflm.growth.state import Kind, Read
+from teleflm.model.axes import PARAMETERS, Axis, Parameter, parameter_of
+from teleflm.model.init import initial_value
+from teleflm.model.region import Region, region_shape, whole
+
+PROMISES: dict[Operator, str] = {
+    "copy": "layers over again; another function",
+    "clone": "entries over again; the same function",
+    "zero": "new entries behind zeros; the same function",
+    "mask": "new entries behind masks; the same function, and the same learning until they open",
+}
+"""What each operator does and keeps, for those who choose one."""
+
+
+def grown_value(
+    event: Event, read: Read, dtype: torch.dtype, kind: Kind, name: str, region: Region
+) -> Tensor:
+    """A region of one of a grown state's tensors.
+
+    Args:
+        event: the growth.
+        read: from the state before it.
+        dtype: of tensors that have nothing of that state.
+        kind, name, region: what to make.
+
+    Returns:
+        A tensor of the region's shape, in the dtype of the parent's. Weights that are scaled by
+        what is no power of two come in float64, so that nothing is lost yet.
+    """
+    growth = growth_map(event)
+    if kind == "weights" and clones_of(growth, parameter_of(name))[1] > 1:
+        return _shared_out(event, growth, read, name, region)
+    source = growth.parent_region(name, region)
+    if source is None:
+        return _scaled(_new(event, growth, dtype, kind, name, region), growth, kind, name)
+    kept = read(kind, *source)
+    value = _new(event, growth, kept.dtype, kind, name, region)
+    growth.place(value, name, region, kept)
+    return _scaled(value, growth, kind, name)
+
+
+def clones_of(growth: GrowthMap, parameter: Parameter) -> tuple[int, int]:
+    """(o, i): clones on a parameter's output and input axis. The vocabulary counts 1, and the head
+    reads the stream at full weight, as its multiplier is what the width divides."""
+    widths = [growth.clones(axis) for axis in parameter.axes if axis.is_width]
+    return widths[0], widths[1] if parameter.is_matrix_like else 1
+
+
+def clone_factors(lineage: Lineage, name: str) -> tuple[float, float]:
+    """What clones make of Adam's eps for tensor `name`, and of its share of the squared gradient
+    norm: 1/o and o/i over all growths by clones.
+
+    Each of o clones of an output has 1/o of the gradient. So Adam's update is the parent's, and the
+    norm that is clipped.
+    """
+    eps = weight = 1.0
+    for event in lineage:
+        if event.operator == "clone":
+            outputs, inputs = clones_of(growth_map(event), parameter_of(name))
+            eps /= outputs
+            weight *= outputs / inputs
+    return eps, weight
+
+
+def keeps_trajectory(event: Event) -> bool:
+    """Whether it would also learn as before, with masks held shut and clones kept equal.
+
+    Clones ask for learning rates of 1/i, which are µP's where every width axis has as many.
+    """
+    if event.operator != "clone":
+        return event.operator == "mask"
+    growth = growth_map(event)
+    counts = {growth.clones(axis) for axis in (Axis.HIDDEN, Axis.HEADS, Axis.FFN)}
+    scales = {weight_scale(growth, name, row) for name, row in PARAMETERS.items()}
+    return len(counts) == 1 and scales == {1.0}
+
+
+def new_entries(events: Sequence[Event], name: str, region: Region) -> Tensor:
+    """Boolean of the region's shape: entries that one of these growths added, and what became of
+    them in the growths after it."""
+    *before, event = events
+    growth = growth_map(event)
+    new = growth.is_new(name, parameter_of(name), region)
+    source = growth.parent_region(name, region)
+    if before and source is not None:
+        growth.place(new, name, region, new_entries(before, *source))
+    return new
+
+
+def _new(
+    event: Event, growth: GrowthMap, dtype: torch.dtype, kind: Kind, name: str, region: Region
+) -> Tensor:
+    """The region as if all of it were new; the old entries are still to be placed."""
+    if event.operator in ("clone", "copy"):
+        return torch.empty(region_shape(region), dtype=dtype)
+    if kind != "weights":
+        return torch.zeros(region_shape(region), dtype=dtype)
+    value = initial_value(growth.child, name, event.seed, region).to(dtype)
+    # What masks would hold back stays shut for good.
+    return held_back(value, growth, name, region, 0.0) if event.operator == "zero" else value
+
+
+def _scaled(value: Tensor, growth: GrowthMap, kind: Kind, name: str) -> Tensor:
+    """θ → sθ asks for m/s and v/s²; o clones of an output have 1/o of its gradient each."""
+    parameter = parameter_of(name)
+    scale = weight_scale(growth, name, parameter)
+    if kind == "weights":
+        is_exact = math.frexp(scale)[0] == 0.5
+        return value.mul_(scale) if is_exact else value.double().mul_(scale)
+    divisor = scale * clones_of(growth, parameter)[0]
+    return value.div_(divisor if kind == "exp_avg" else divisor * divisor)
+
+
+def weight_scale(growth: GrowthMap, name: str, parameter: Parameter) -> float:
+    """What a weight is multiplied by, so that the target's eps and multipliers suit it.
+
+    Masks move all that themselves, over their ramp. Where there are none, the embedding takes the
+    change of the input multiplier, the last norm's gain that of the logit multiplier, and every
+    gain √(d/D) where new entries of the stream are zero.
+    """
+    parent, child = growth.parent, growth.child
+    if growth.operator == "mask":
+        return 1.0
+    if Axis.VOCAB in parameter.axes and Axis.HIDDEN in parameter.folds:
+        return parent.input_mult / child.input_mult
+    if not parameter.is_gain:
+        return 1.0
+    scale = 1.0
+    if growth.operator == "zero":
+        scale = (parent.hidden_size / child.hidden_size) ** 0.5
+    if name == "model.norm.weight":
+        scale *= parent.logit_multiplier / child.logit_multiplier / growth.clones(Axis.HIDDEN)
+    return scale
+
+
+def _shared_out(event: Event, growth: GrowthMap, read: Read, name: str, region: Region) -> Tensor:
+    """A region of a matrix that reads clones: rows over again, columns shared out."""
+    assert event.symmetry is not None, "a growth by clones says what becomes of their symmetry"
+    parameter = parameter_of(name)
+    rows, columns = region
+    outputs = growth.sources(parameter.axes[0])[rows]
+    if len(outputs) == 0:
+        return read("weights", name, (slice(0, 0), slice(0, 0))).new_empty(region_shape(region))
+    first, last = int(outputs.min()), int(outputs.max()) + 1
+    every = whole(parameter.shape(growth.parent))[1]
+    old = read("weights", name, (slice(first, last), every))[stretch(outputs - first)]
+    inputs, clones = growth.sources(parameter.axes[1]), growth.clones(parameter.axes[1])
+    factors = share_factors(
+        event.symmetry, event.imbalance, old.shape[1], clones, (event.seed, name), rows
+    )
+    shares = share_out(old, clones, factors).flatten(1)
+    return shares[:, stretch(numbered(inputs, clones)[columns])].clone()

@@ -1,0 +1,124 @@
+"""`teleflm grow` and `verify` as a user has them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from teleflm.checkpoint.load import find_checkpoint, load_checkpoint, open_model
+from teleflm.checkpoint.manifest import manifest_digest
+from teleflm.checkpoint.save import save_checkpoint
+from tests.conftest import Command
+
+DOUBLE = """
+hidden_size: 64
+intermediate_size: 96
+num_attention_heads: 8
+num_key_value_heads: 4
+num_hidden_layers: 4
+"""
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> str:
+    path = tmp_path / "double.yaml"
+    path.write_text(DOUBLE, encoding="utf-8")
+    return str(path)
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    teleflm: Command, run: Path, tmp_path: Path, double: str
+) -> None:
+    out = tmp_path / "out"
+    width = "hidden=clone,heads=clone,ffn=zero"
+    done = teleflm("grow", str(run), str(out), "--to", double, "--width", width, "--dry-run")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[:3] == [
+        "clone: entries over again; the same function",
+        "  hidden_size: 32 → 64",
+        "  num_attention_heads: 4 → 8",
+    ]
+    for line in (
+        "zero: new entries behind zeros; the same function",
+        "  intermediate_size: 48 → 96",
+        "mask: new entries behind masks",
+        "  num_hidden_layers: 2 → 4",
+        "  masks open over 5000 steps",
+        "  symmetry of the clones: noise",
+        "layers were measured on the run's own text",
+        " GB on disk, about ",
+    ):
+        assert line in done.out
+    assert [path.name for path in tmp_path.iterdir()] == ["double.yaml"]
+
+
+def test_grown_verified_exported_and_told_of(
+    teleflm: Command, run: Path, tmp_path: Path, double: str
+) -> None:
+    out = tmp_path / "out"
+    grow = ("grow", str(run), str(out), "--to", double, "--width", "clone", "--seed", "7")
+    assert teleflm(*grow, "--depth", "zero").code == 0
+    verified = teleflm("verify", str(run), str(out), "--json")
+    assert verified.code == 0, verified.err
+    found = json.loads(verified.out)
+    assert found["operators"] == ["clone", "zero"] and found["regrown"] is True
+    assert found["function"]["max_relative_logit_error"] <= 1e-12
+    assert found["trajectory"]["steps"] == 0 and found["exact"] is True
+    kept = json.loads((out / "certificate.json").read_text())
+    assert kept == {**found, "checkpoint": manifest_digest(out)}
+    # From any export one can say where it came from.
+    event = open_model(out).lineage[-1]
+    assert (event.operator, event.seed) == ("zero", 7)
+    assert event.parent == manifest_digest(find_checkpoint(run))
+    assert event.certificate is not None and event.certificate.exact
+    assert teleflm("export", str(out), str(tmp_path / "export")).code == 0
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "## Growth certificates" in card and str(event.parent)[:12] in card
+    # A certificate of another checkpoint says nothing.
+    assert teleflm(*grow, "--depth", "mask", "--force").code == 0
+    assert open_model(out).lineage[-1].certificate is None
+
+
+def test_copies_are_said_to_be_another_function(
+    teleflm: Command, run: Path, tmp_path: Path, double: str
+) -> None:
+    out = tmp_path / "out"
+    grown = teleflm("grow", str(run), str(out), "--to", double, "--depth", "copy")
+    assert "copy: layers over again; another function" in grown.out
+    verified = teleflm("verify", str(run), str(out))
+    assert verified.code == 1
+    assert "copies of layers are another function" in verified.err
+
+
+@pytest.mark.parametrize("kind", ["weights", "exp_avg", "exp_avg_sq"])
+def test_a_source_that_is_not_finite_is_not_grown(
+    teleflm: Command, run: Path, tmp_path: Path, double: str, kind: str
+) -> None:
+    state = load_checkpoint(find_checkpoint(run))[1]
+    getattr(state, kind)["model.layers.1.mlp.down_proj.weight"][3, 4] = torch.nan
+    save_checkpoint(tmp_path / "bad", state, None, None)
+    grow = teleflm("grow", str(tmp_path / "bad"), str(tmp_path / "out"), "--to", double)
+    assert grow.code == 2
+    assert f"{kind} of model.layers.1.mlp.down_proj.weight are not finite" in grow.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--width", "clone"), "hidden_size 40 is no multiple of 32"),
+        (("--width", "hidden=cloned"), "give mask, clone or zero"),
+        (("--width", "depth=clone"), "give mask, clone or zero"),
+        (("--place", "1,2,3"), "it must name for each of the"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    teleflm: Command, run: Path, tmp_path: Path, option: tuple[str, str], words: str
+) -> None:
+    target = tmp_path / "to.yaml"
+    target.write_text("hidden_size: 40\nnum_attention_heads: 4\nnum_hidden_layers: 3\n")
+    for dry in ((), ("--dry-run",)):
+        done = teleflm("grow", str(run), str(tmp_path / "out"), "--to", str(target), *option, *dry)
+        assert done.code == 2 and words in done.err, done.err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,27 @@
+"""What a rank does in a case of the growth suite: it grows a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from teleflm.checkpoint.load import find_checkpoint
+from teleflm.checkpoint.manifest import read_manifest
+from teleflm.config.growth import WidthConfig
+from teleflm.growth.grow import Growth
+from teleflm.training.growing import grow_checkpoint
+
+
+def grow_to(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
+    """Clone a run's newest checkpoint to these sizes."""
+    model = read_manifest(find_checkpoint(parent)).model.model_copy(update=sizes)
+    width = WidthConfig.model_validate("clone")
+    grow_checkpoint(parent, out, Growth(model, width, depth="zero", place="even", seed=5))
+
+
+def grow_in_small_files(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
+    """The same, with enough files for every rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("teleflm.checkpoint.stream._FILE_BYTES", 60_000)
+        patch.setattr("teleflm.checkpoint.stream._PIECE_BYTES", 7_000)
+        grow_to(parent, out, sizes)

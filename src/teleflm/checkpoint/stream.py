@@ -27,7 +27,7 @@ from teleflm.model.region import Region, region_shape, row_stretches
 from teleflm.parallel.ranks import Ranks
 
 # A piece is what one thread holds at a time; files are small enough to lose one, and no smaller.
-_PIECE_BYTES = 16 << 20
+_PIECE_BYTES = 8 << 20
 _FILE_BYTES = 512 << 20
 AT_ONCE = 2
 

@@ -18,7 +18,8 @@ from teleflm.model.region import Region, region_shape, whole
 
 # Tele-FLM publishes "truncated normal" without the cut; three sigma is ours.
 _CUT = 3.0
-_ROWS_AT_A_TIME = 1024
+# Few enough that all passes over them find them in the processor's cache.
+_ENTRIES_AT_A_TIME = 1 << 16
 _DRAWS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for each value of its counter
 
 
@@ -36,8 +37,8 @@ def truncated_normal(
     """
     start, stop, _ = rows.indices(shape[0])
     edge = torch.special.ndtr(torch.tensor(-_CUT, dtype=torch.float64))
-    probability = edge + uniform(seed, name, shape[1], slice(start, stop)) * (1 - 2 * edge)
-    return (torch.special.ndtri(probability) * std).to(torch.float32)
+    probability = uniform(seed, name, shape[1], slice(start, stop)).mul_(1 - 2 * edge).add_(edge)
+    return torch.special.ndtri(probability, out=probability).mul_(std).to(torch.float32)
 
 
 def uniform(seed: int, name: str, columns: int, rows: slice) -> Tensor:
@@ -60,9 +61,10 @@ def initial_value(model: ModelConfig, name: str, seed: int, region: Region | Non
         return torch.ones(region_shape(region))
     rows, columns = region
     value = torch.empty(region_shape(region))
-    # Whole rows are drawn, also where only some columns are held: not too many at a time.
-    for start in range(rows.start, rows.stop, _ROWS_AT_A_TIME):
-        few = slice(start, min(start + _ROWS_AT_A_TIME, rows.stop))
+    # Whole rows are drawn, also where only some columns are held.
+    at_a_time = max(1, _ENTRIES_AT_A_TIME // shape[1])
+    for start in range(rows.start, rows.stop, at_a_time):
+        few = slice(start, min(start + at_a_time, rows.stop))
         drawn = truncated_normal(seed, name, (shape[0], shape[1]), parameter.init_std(model), few)
         value[start - rows.start :][: len(drawn)] = drawn[:, columns]
     return value

@@ -7,8 +7,11 @@ import pytest
 
 from teleflm.checkpoint.load import find_checkpoint
 from teleflm.checkpoint.manifest import read_manifest
+from teleflm.config.base import build
 from teleflm.config.growth import WidthConfig
+from teleflm.config.series import SeriesConfig
 from teleflm.growth.grow import Growth
+from teleflm.series.run import run_series
 from teleflm.training.growing import grow_checkpoint
 
 
@@ -25,3 +28,8 @@ def grow_in_small_files(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
         patch.setattr("teleflm.checkpoint.stream._FILE_BYTES", 60_000)
         patch.setattr("teleflm.checkpoint.stream._PIECE_BYTES", 7_000)
         grow_to(parent, out, sizes)
+
+
+def run_stages(data: dict[str, Any]) -> None:
+    """Run a series."""
+    run_series(build(SeriesConfig, data, "the test"))

@@ -8,7 +8,8 @@ import pytest
 from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.manifest import read_manifest
 from teleflm.data.store import TokenStore
-from tests.distributed.growing import grow_in_small_files, grow_to
+from teleflm.report.summary import read_summary
+from tests.distributed.growing import grow_in_small_files, grow_to, run_stages
 from tests.distributed.resume import train_up_to
 from tests.distributed.test_resume import ALL_AXES, counts, differences, run_of, state_of
 from tests.distributed.world import World
@@ -66,3 +67,38 @@ def test_ranks_share_the_files_of_a_growth(four: World, tmp_path: Path, parent: 
     one, other = (load_checkpoint(tmp_path / name)[1] for name in ("one", "many"))
     assert differences(other, one) == 0.0 and counts(other) == counts(one)
     assert len(read_manifest(tmp_path / "many").files) > 8
+
+
+def test_a_series_has_a_layout_for_each_stage(
+    four: World, store: TokenStore, tmp_path: Path
+) -> None:
+    def series(name: str, layouts: list[dict[str, Any]]) -> dict[str, Any]:
+        run = run_of(store, tmp_path / name)
+        shared = {key: run[key] for key in ("seed", "data", "optimizer", "schedule", "evaluation")}
+        training = {"steps": 4, "global_batch": 8, "micro_batch": 2, "dtype": "fp64"}
+        stages = [
+            {"name": "small", "model": run["model"], "parallel": layouts[0]},
+            {
+                "name": "large",
+                "growth": {"to": TWICE, "place": "even", "width": "clone", "ramp": 2},
+                "parallel": layouts[1],
+            },
+        ]
+        return {
+            "series_dir": str(tmp_path / name),
+            "run": {**shared, "training": training},
+            "stages": stages,
+            "exports": ["llama"],
+        }
+
+    run_stages(series("one", [{}, {}]))
+    layouts: list[dict[str, Any]] = [{"dp": 4}, {"tp": 2, "pp": 2}]
+    four.run(run_stages, series("many", layouts))
+    four.run(run_stages, series("many", layouts))  # all is done
+    for stage in ("small", "large"):
+        many, one = (tmp_path / name / "stages" / stage for name in ("many", "one"))
+        for line, expected in zip(trajectory(many), trajectory(one), strict=True):
+            assert line["loss"] == pytest.approx(expected["loss"], rel=1e-9)
+    found = read_summary(tmp_path / "many")
+    assert found.growths[0].certificate is not None and found.growths[0].certificate.exact
+    assert (tmp_path / "many" / "report.html").is_file()

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch.distributed as dist
+
 from teleflm.certificate.certify import certify, certify_streamed, growths_since
 from teleflm.certificate.record import Certificate
 from teleflm.checkpoint.load import Opened, open_state
@@ -15,17 +17,21 @@ from teleflm.model.axes import parameter_count
 _BYTES_A_PARAMETER = 12 + 32 + 12
 
 
-def certify_paths(source: Path, grown: Path) -> Certificate:
+def certify_paths(source: Path, grown: Path, group: dist.ProcessGroup | None = None) -> Certificate:
     """Certify `grown` against the `source` that it came from.
 
     Function, tensors and trajectory are compared. Of a Hugging Face folder that was not grown, it
     is the function alone; models that do not fit into memory are read layer by layer, and have no
     trajectory.
 
+    Args:
+        source, grown: checkpoints, run folders or Hugging Face folders.
+        group: of this process alone, where `torch.distributed` is initialised.
+
     Raises:
         CheckpointError: one of them is damaged, or they are not of one family.
     """
-    parent, child = open_state(source), open_state(grown)
+    parent, child = open_state(source, group), open_state(grown, group)
     lineages = parent.state.lineage, child.state.lineage
     if not growths_since(*lineages) and any(each[-1].operator == "import" for each in lineages):
         return certify_streamed(parent.state, child.state)

@@ -249,7 +249,7 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
     )
 
 
-def open_model(path: Path) -> ModelSource:
+def open_model(path: Path, group: dist.ProcessGroup | None = None) -> ModelSource:
     """The ordinary model in a checkpoint, a run folder (its newest one) or a Hugging Face folder.
 
     A checkpoint inside a ramp is folded.
@@ -262,7 +262,7 @@ def open_model(path: Path) -> ModelSource:
 
         return read_pretrained(path)
     folder = find_checkpoint(path)
-    manifest, state = load_checkpoint(folder)
+    manifest, state = load_checkpoint(folder, group=group)
     ordinary = folded(state.lazy()).in_memory()
     tokenizer = folder / TOKENIZER
     return ModelSource(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from teleflm.parallel.launcher import rank
+
 
 def series(
     path: Annotated[Path, typer.Argument(metavar="SERIES.yaml", help="The stages.")],
@@ -17,4 +19,5 @@ def series(
     from teleflm.series.run import run_series
 
     folder = run_series(load_series(path))
-    typer.echo(folder / "report.html")
+    if rank() == 0:
+        typer.echo(folder / "report.html")

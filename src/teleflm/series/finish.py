@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from teleflm.certificate.function import relative_error
 from teleflm.certificate.record import FP32_BOUND
@@ -27,24 +28,28 @@ SUMMARY = "summary.json"
 _CHECK_POSITIONS = 64
 
 
-def finish_series(config: SeriesConfig, layout: SeriesLayout) -> None:
+def finish_series(
+    config: SeriesConfig, layout: SeriesLayout, group: dist.ProcessGroup | None
+) -> None:
     """Export the last model, write summary.json, report.html and its main picture, report.png.
+
+    One process does, with a group of itself where there are others.
 
     Raises:
         CheckFailedError: an export is not the model.
         MissingExtraError: the report's libraries are not installed; all else is done by then.
     """
-    exports = [_export(layout, kind) for kind in config.exports]
+    exports = [_export(layout, kind, group) for kind in config.exports]
     summary = {**summarise(config, layout), "exports": exports}
     write_whole(layout.root / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False))
     write_series_report(layout.root)
     write_picture(layout.root, layout.root / "report.png")
 
 
-def _export(layout: SeriesLayout, kind: ExportKind) -> Json:
+def _export(layout: SeriesLayout, kind: ExportKind, group: dist.ProcessGroup | None) -> Json:
     """Export in one format, unless it is there, and read it back to see that it is the model."""
     last = len(layout.stages) - 1
-    source, out = open_model(layout.last(last)), layout.export(kind)
+    source, out = open_model(layout.last(last), group), layout.export(kind)
     error = _export_error(source, out) if out.exists() else math.inf
     if error > FP32_BOUND:  # not there, or of an earlier end of the last stage
         found = evaluations(layout, last)

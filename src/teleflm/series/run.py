@@ -6,8 +6,12 @@ done, what is missing is done (again), and what was done from something else is 
 
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch.distributed as dist
 
 from teleflm.certificate.paths import certify_paths
 from teleflm.checkpoint.certified import keep_certificate, kept_certificate
@@ -19,15 +23,22 @@ from teleflm.errors import CheckFailedError, ConfigError
 from teleflm.growth.event import newest_growth
 from teleflm.growth.grow import Growth
 from teleflm.growth.plan import growth_steps
+from teleflm.parallel.ranks import Ranks
+from teleflm.parallel.world import world
 from teleflm.series.finish import finish_series
 from teleflm.series.layout import SeriesLayout
 from teleflm.training.growing import grow_checkpoint
 from teleflm.training.lock import locked
 from teleflm.training.loop import default_hooks, train
 
+T = TypeVar("T")
+
+# A certificate of a large model, say.
+_AS_LONG_AS_IT_TAKES = timedelta(days=7)
+
 
 def run_series(config: SeriesConfig) -> Path:
-    """Run a series to its end, or go on with it.
+    """Run a series to its end, or go on with it; under torchrun each stage on its own layout.
 
     Returns:
         The series folder, with `summary.json` and `report.html`.
@@ -38,18 +49,32 @@ def run_series(config: SeriesConfig) -> Path:
         TeleflmError: as `train`, `grow` and `export` raise; what was finished stays.
     """
     layout = SeriesLayout(Path(config.series_dir), config.stage_names())
-    with locked(layout.root):
-        _check_same_growths(config, layout)
+    with world() as (ranks, _), locked(layout.root, ranks):
+        first = _First(ranks)
+        first.does(lambda _: _check_same_growths(config, layout))
         for index in range(len(layout.stages)):
             if index:
-                _grow_stage(config, layout, index)
-                _certify_stage(layout, index)
-            _train_stage(config, layout, index)
-        finish_series(config, layout)
+                _ready_stage(config, layout, index, ranks, first)
+            _train_stage(config, layout, index, ranks)
+        first.does(lambda group: finish_series(config, layout, group))
     return layout.root
 
 
-def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None:
+class _First:
+    """Work of the first rank while the others wait, for as long as it takes."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks, self._alone = ranks, None
+        if ranks.many:
+            self._ranks = Ranks(dist.new_group(backend="gloo", timeout=_AS_LONG_AS_IT_TAKES))
+            self._alone = dist.new_group([0], backend="gloo")
+
+    def does(self, work: Callable[[dist.ProcessGroup | None], T]) -> T:
+        """Do `work` on the first rank, with a group of itself to load checkpoints in."""
+        return self._ranks.from_first(lambda: work(self._alone))
+
+
+def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks) -> None:
     data, name = config.stage_run(index), layout.stages[index]
     data["run_dir"] = str(layout.run_dir(index))
     parent = None
@@ -59,17 +84,26 @@ def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None
         data["start_from"] = str(layout.grown(index))
         parent = read_manifest(layout.grown(index)).model
     run = resolve_run(data, f"stage {name}", parent)
-    _say(f"{name}: {run.training.steps} steps of training")
+    if ranks.first:
+        _say(f"{name}: {run.training.steps} steps of training")
     train(run, default_hooks(name))
 
 
-def _grow_stage(config: SeriesConfig, layout: SeriesLayout, index: int) -> None:
-    if layout.grown(index).exists():
-        return
+def _ready_stage(
+    config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks, first: _First
+) -> None:
+    """See that the stage's model is grown and certified."""
+    if not first.does(lambda _: layout.grown(index).exists()):
+        _grow_stage(config, layout, index, ranks)
+    first.does(lambda group: _certify_stage(layout, index, group))
+
+
+def _grow_stage(config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks) -> None:
     source, name = layout.last(index - 1), layout.stages[index]
     run = _grown_run(config, layout, index, read_manifest(source).model)
     assert run.growth is not None, "SeriesConfig requires a growth in every later stage"
-    _say(f"{name}: growing {layout.stages[index - 1]}")
+    if ranks.first:
+        _say(f"{name}: growing {layout.stages[index - 1]}")
     grow_checkpoint(
         source,
         layout.grown(index),
@@ -126,13 +160,13 @@ def _check_same_growths(config: SeriesConfig, layout: SeriesLayout) -> None:
                 )
 
 
-def _certify_stage(layout: SeriesLayout, index: int) -> None:
+def _certify_stage(layout: SeriesLayout, index: int, group: dist.ProcessGroup | None) -> None:
     grown, name = layout.grown(index), layout.stages[index]
     measured = kept_certificate(grown)
     if measured is None:
         _say(f"{name}: certifying the growth")
         started = time.monotonic()
-        figures = certify_paths(layout.last(index - 1), grown).to_json()
+        figures = certify_paths(layout.last(index - 1), grown, group).to_json()
         measured = keep_certificate(grown, {**figures, "seconds": time.monotonic() - started})
     trajectory = measured["trajectory"]
     held = (

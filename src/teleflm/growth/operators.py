@@ -12,7 +12,7 @@ that any slice of a grown state can be made by itself.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -20,12 +20,12 @@ from torch import Tensor
 from teleflm.config.growth import Operator
 from teleflm.growth.event import Event, Lineage
 from teleflm.growth.fold import growth_map, held_back
-from teleflm.growth.maps import GrowthMap, stretch
+from teleflm.growth.maps import GrowthMap, taken
 from teleflm.growth.shares import numbered, share_factors, share_out
 from teleflm.growth.state import Kind, Read
 from teleflm.model.axes import PARAMETERS, Axis, Parameter, parameter_of
 from teleflm.model.init import initial_value
-from teleflm.model.region import Region, region_shape, whole
+from teleflm.model.region import Region, entries, inside, region_shape, whole
 
 PROMISES: dict[Operator, str] = {
     "copy": "layers over again; another function",
@@ -114,14 +114,40 @@ def new_entries(events: Sequence[Event], name: str, region: Region) -> Tensor:
 def _new(
     event: Event, growth: GrowthMap, dtype: torch.dtype, kind: Kind, name: str, region: Region
 ) -> Tensor:
-    """The region as if all of it were new; the old entries are still to be placed."""
-    if event.operator in ("clone", "copy"):
-        return torch.empty(region_shape(region), dtype=dtype)
+    """The region with its new entries in it; what the old ones hold is still to be placed."""
     if kind != "weights":
         return torch.zeros(region_shape(region), dtype=dtype)
-    value = initial_value(growth.child, name, event.seed, region).to(dtype)
-    # What masks would hold back stays shut for good.
-    return held_back(value, growth, name, region, 0.0) if event.operator == "zero" else value
+    value = torch.empty(region_shape(region), dtype=dtype)
+    for part in _with_new_entries(growth, name, region):
+        made = initial_value(growth.child, name, event.seed, part)
+        if event.operator == "zero":
+            # What masks would hold back stays shut for good.
+            made = held_back(made, growth, name, part, 0.0)
+        value[inside(part, region)] = made
+    return value
+
+
+def _with_new_entries(growth: GrowthMap, name: str, region: Region) -> Iterator[Region]:
+    """Parts of a region that together have all its new entries, and few old ones."""
+    axes = parameter_of(name).axes
+    if growth.parent_name(name) is None or len(axes) == 1:
+        yield region
+        return
+    old = [growth.is_old(axis)[part] for axis, part in zip(axes, region, strict=True)]
+    (rows, columns), (first_row, first_column) = region, (_first_new(line) for line in old)
+    # Above the first new row there are new columns only; heads may have old ones behind new ones.
+    above = slice(rows.start, rows.start + first_row)
+    parts = (
+        (above, slice(columns.start + first_column, columns.stop)),
+        (slice(above.stop, rows.stop), columns),
+    )
+    yield from (part for part in parts if entries(part))
+
+
+def _first_new(is_old: Tensor) -> int:
+    """Where the first new entry stands, behind all where there is none."""
+    new = (~is_old).nonzero()
+    return int(new[0]) if len(new) else len(is_old)
 
 
 def _scaled(value: Tensor, growth: GrowthMap, kind: Kind, name: str) -> Tensor:
@@ -167,10 +193,10 @@ def _shared_out(event: Event, growth: GrowthMap, read: Read, name: str, region: 
         return read("weights", name, (slice(0, 0), slice(0, 0))).new_empty(region_shape(region))
     first, last = int(outputs.min()), int(outputs.max()) + 1
     every = whole(parameter.shape(growth.parent))[1]
-    old = read("weights", name, (slice(first, last), every))[stretch(outputs - first)]
+    old = taken(read("weights", name, (slice(first, last), every)), 0, outputs - first)
     inputs, clones = growth.sources(parameter.axes[1]), growth.clones(parameter.axes[1])
     factors = share_factors(
         event.symmetry, event.imbalance, old.shape[1], clones, (event.seed, name), rows
     )
     shares = share_out(old, clones, factors).flatten(1)
-    return shares[:, stretch(numbered(inputs, clones)[columns])].clone()
+    return taken(shares, 1, numbered(inputs, clones)[columns]).clone()

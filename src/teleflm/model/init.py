@@ -24,20 +24,26 @@ _DRAWS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for each value of i
 
 
 def truncated_normal(
-    seed: int, name: str, shape: tuple[int, int], std: float, rows: slice = slice(None)
+    seed: int,
+    name: str,
+    shape: tuple[int, int],
+    std: float,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
 ) -> Tensor:
-    """Rows of a truncated-normal matrix, float32 (rows, columns), by inverse transform.
+    """A region of a truncated-normal matrix, float32 (rows, columns), by inverse transform.
 
     Args:
         seed: the run's seed.
         name: the tensor's name; each has its own stream.
         shape: of the whole matrix.
         std: standard deviation before the cut at three of them.
-        rows: which rows to make.
+        rows, columns: which part to make; whole rows are drawn.
     """
     start, stop, _ = rows.indices(shape[0])
     edge = torch.special.ndtr(torch.tensor(-_CUT, dtype=torch.float64))
-    probability = uniform(seed, name, shape[1], slice(start, stop)).mul_(1 - 2 * edge).add_(edge)
+    drawn = uniform(seed, name, shape[1], slice(start, stop))[:, columns]
+    probability = drawn.mul(1 - 2 * edge).add_(edge)
     return torch.special.ndtri(probability, out=probability).mul_(std).to(torch.float32)
 
 
@@ -61,12 +67,12 @@ def initial_value(model: ModelConfig, name: str, seed: int, region: Region | Non
         return torch.ones(region_shape(region))
     rows, columns = region
     value = torch.empty(region_shape(region))
-    # Whole rows are drawn, also where only some columns are held.
+    sizes, std = (shape[0], shape[1]), parameter.init_std(model)
     at_a_time = max(1, _ENTRIES_AT_A_TIME // shape[1])
     for start in range(rows.start, rows.stop, at_a_time):
         few = slice(start, min(start + at_a_time, rows.stop))
-        drawn = truncated_normal(seed, name, (shape[0], shape[1]), parameter.init_std(model), few)
-        value[start - rows.start :][: len(drawn)] = drawn[:, columns]
+        made = slice(few.start - rows.start, few.stop - rows.start)
+        value[made] = truncated_normal(seed, name, sizes, std, few, columns)
     return value
 
 

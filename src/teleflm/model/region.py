@@ -26,6 +26,14 @@ def entries(region: Region) -> int:
     return count
 
 
+def inside(part: Region, region: Region) -> Region:
+    """Where a part of a region lies in what that holds."""
+    return tuple(
+        slice(own.start - side.start, own.stop - side.start)
+        for own, side in zip(part, region, strict=True)
+    )
+
+
 def part_of(tensor: Tensor, region: Region | None) -> Tensor:
     """A view of a whole tensor's region; all of it where that is None."""
     return tensor if region is None else tensor[region]

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ModelConfig": "teleflm.config.model",
-    "load": "teleflm.checkpoint.load",
+    "load": "teleflm.checkpoint.open",
     "grow": "teleflm.growth.grow",
     "certify": "teleflm.certificate.certify",
     "train": "teleflm.training.loop",

@@ -19,11 +19,10 @@ from teleflm import files
 from teleflm.checkpoint.load import (
     checkpoints,
     find_checkpoint,
-    load,
     load_checkpoint,
-    open_model,
 )
 from teleflm.checkpoint.manifest import MANIFEST, manifest_digest, problems, read_manifest
+from teleflm.checkpoint.open import load, open_model
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.errors import CheckpointError, MachineError
 from teleflm.growth.state import TrainingState

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from teleflm.checkpoint.load import find_checkpoint, load_checkpoint, open_model
+from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import manifest_digest
+from teleflm.checkpoint.open import open_model
 from teleflm.checkpoint.save import save_checkpoint
 from tests.conftest import Command
 

@@ -16,7 +16,8 @@ import teleflm.certificate.paths
 from benchmarks.demo import promises
 from teleflm.certificate.certify import certify
 from teleflm.certificate.record import Certificate
-from teleflm.checkpoint.load import find_checkpoint, load
+from teleflm.checkpoint.load import find_checkpoint
+from teleflm.checkpoint.open import load
 from teleflm.config.base import build
 from teleflm.config.series import SeriesConfig
 from teleflm.data.store import TokenStore

@@ -15,7 +15,8 @@ import torch
 
 import teleflm.training.hooks.checkpoints as hook_module
 from teleflm.checkpoint.card import CardFacts, model_card
-from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint, open_model
+from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
+from teleflm.checkpoint.open import open_model
 from teleflm.checkpoint.save import step_folder
 from teleflm.config.run import SpikesConfig
 from teleflm.data.loader import Loader

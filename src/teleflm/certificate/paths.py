@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from teleflm.certificate.certify import certify, certify_streamed, growths_since
 from teleflm.certificate.record import Certificate
-from teleflm.checkpoint.load import Opened, open_state
+from teleflm.checkpoint.open import Opened, open_state
 from teleflm.growth.event import newest_growth
 from teleflm.model.axes import parameter_count
 

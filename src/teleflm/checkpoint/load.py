@@ -1,7 +1,7 @@
-"""Loading: our checkpoints, and any model by its path."""
+"""Loading our checkpoints, whole or piece by piece, on any layout."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from teleflm.checkpoint.manifest import (
     FileRecord,
     Manifest,
     checked,
-    manifest_digest,
     misfit,
     problems,
     read_manifest,
@@ -26,18 +25,10 @@ from teleflm.checkpoint.manifest import (
 )
 from teleflm.checkpoint.parts import PREFIXES, Part
 from teleflm.checkpoint.reader import read_parts
-from teleflm.checkpoint.save import TOKENIZER
-from teleflm.checkpoint.source import ModelSource
 from teleflm.config.model import ModelConfig
-from teleflm.config.resolve import preset_names, resolve_model
-from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError, ConfigError
-from teleflm.growth.fold import folded
-from teleflm.growth.ramp import ramp_at
 from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
-from teleflm.model.init import build_model, initial_state
-from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, region_shape, whole
 from teleflm.parallel.ranks import Ranks
 
@@ -206,96 +197,3 @@ def _room_for(
             "this is a checkpoint of another model"
         )
     return Part(torch.empty(region_shape(region), dtype=found.properties.dtype), region, shape)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A state at a path, and what lies beside it.
-
-    Attributes:
-        state: to be read piece by piece.
-        digest: SHA-256 that stands for all of it.
-        tokenizer: a folder with its tokenizer files, None where there is none.
-        config: the run that made it, None where no run did.
-    """
-
-    state: LazyState
-    digest: str
-    tokenizer: Path | None
-    config: RunConfig | None
-
-
-def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
-    """The training state in a checkpoint, a run folder (its newest one) or a Hugging Face folder,
-    whose moments are zero.
-
-    Raises:
-        CheckpointError: nothing there that can be read.
-        ConfigError: a model folder of another architecture.
-    """
-    if (path / "config.json").is_file():
-        from teleflm.checkpoint.pretrained import open_pretrained
-
-        state = open_pretrained(path, group)
-        (imported,) = state.lineage
-        assert imported.parent is not None
-        tokenizer = path if (path / "tokenizer.json").is_file() else None
-        return Opened(state, imported.parent, tokenizer, None)
-    folder = find_checkpoint(path)
-    manifest, state = open_checkpoint(folder, group)
-    tokenizer = folder / TOKENIZER
-    return Opened(
-        state, manifest_digest(folder), tokenizer if tokenizer.is_dir() else None, manifest.config
-    )
-
-
-def open_model(path: Path, group: dist.ProcessGroup | None = None) -> ModelSource:
-    """The ordinary model in a checkpoint, a run folder (its newest one) or a Hugging Face folder.
-
-    A checkpoint inside a ramp is folded.
-
-    Raises:
-        CheckpointError: nothing there that can be read.
-    """
-    if (path / "config.json").is_file():
-        from teleflm.checkpoint.pretrained import read_pretrained
-
-        return read_pretrained(path)
-    folder = find_checkpoint(path)
-    manifest, state = load_checkpoint(folder, group=group)
-    ordinary = folded(state.lazy()).in_memory()
-    tokenizer = folder / TOKENIZER
-    return ModelSource(
-        name=_name(folder),
-        model=ordinary.model,
-        state={
-            name: weight.to(state.weights[name].dtype) for name, weight in ordinary.weights.items()
-        },
-        tokenizer=tokenizer if tokenizer.is_dir() else None,
-        step=manifest.step,
-        tokens=manifest.tokens,
-        lineage=state.lineage,
-        ramp=ramp_at(state.model, state.lineage, state.step).progress,
-    )
-
-
-def _name(folder: Path) -> str:
-    """`run/step-00000010` for a run's checkpoint, else the folder's own name."""
-    folder = folder.resolve()
-    if folder.parent.name == "checkpoints":
-        return f"{folder.parent.parent.name}/{folder.name}"
-    return folder.name
-
-
-def load(path: str | Path) -> TeleFLM:
-    """A model in float32 from a preset's name (fresh weights), a checkpoint or a model folder.
-
-    Raises:
-        CheckpointError: nothing there that can be read.
-        ConfigError: a model folder of another architecture.
-    """
-    if str(path) in preset_names():
-        model = resolve_model(str(path))
-        return build_model(model, initial_state(model, seed=0), torch.float32)
-    source = open_model(Path(path))
-    return build_model(source.model, source.state, torch.float32)

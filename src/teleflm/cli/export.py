@@ -27,7 +27,7 @@ def export(
     Example: teleflm export runs/nano exports/granite --format granite
     """
     from teleflm.checkpoint.export import export as export_model
-    from teleflm.checkpoint.load import open_model
+    from teleflm.checkpoint.open import open_model
 
     source = open_model(checkpoint)
     export_model(source, out, kind, dtype, force=force)

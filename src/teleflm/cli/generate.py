@@ -28,7 +28,7 @@ def generate(
     """
     import torch
 
-    from teleflm.checkpoint.load import open_model
+    from teleflm.checkpoint.open import open_model
     from teleflm.data.tokenizer import Tokenizer
     from teleflm.errors import CheckpointError
     from teleflm.generation.generate import generate as generate_tokens

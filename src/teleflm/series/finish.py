@@ -11,7 +11,7 @@ from teleflm.certificate.function import relative_error
 from teleflm.certificate.record import FP32_BOUND
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
-from teleflm.checkpoint.load import open_model
+from teleflm.checkpoint.open import open_model
 from teleflm.checkpoint.source import ModelSource
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.series import SeriesConfig

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from teleflm.checkpoint.load import open_state
 from teleflm.checkpoint.manifest import MANIFEST
+from teleflm.checkpoint.open import open_state
 from teleflm.checkpoint.stream import AT_ONCE, state_bytes, write_state
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig

@@ -65,6 +65,7 @@ def certify(
     regrown = is_regrown(parent.lazy(), child.lazy(), growths)
     if regrown and any(event.imbalance for event in growths):
         # Broken on purpose: up to then, clones stay equal and learn as what they are clones of.
+        del after
         after = Learner(_unbroken(parent, growths), config, torch.float64)
     if not all(keeps_trajectory(event) for event in growths):
         steps = 0

@@ -487,3 +487,33 @@ def test_an_impossible_multiplier_is_refused(
     done = teleflm("import", folder, tmp_path / "out")
     assert done.code == 2
     assert f"config.json: {field} is {value!r}, not a positive number" in done.err
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stored", ["safetensors", "pickles"])
+@pytest.mark.parametrize("width", ["mask", "clone", "zero"])
+def test_a_folder_grows_certifies_and_exports_back(
+    family: str, stored: str, width: str, tmp_path: Path, teleflm: Command
+) -> None:
+    network = network_of(family, torch.float32)
+    source = save(network, tmp_path / "source")
+    if stored == "pickles":
+        as_pickles(source)
+    larger = tmp_path / "larger.yaml"
+    sizes = {"hidden_size": 80, "intermediate_size": 112, "num_hidden_layers": 3}
+    larger.write_text(json.dumps({**sizes, "num_attention_heads": 8, "num_key_value_heads": 4}))
+    grown, out = tmp_path / "grown", tmp_path / "out"
+    done = teleflm(
+        *("grow", str(source), str(grown), "--to", str(larger)), *("--width", width), "--place", "0"
+    )
+    assert done.code == 0, done.err
+    verified = teleflm("verify", str(source), str(grown), "--json")
+    assert verified.code == 0, verified.err
+    certificate = json.loads(verified.out)
+    assert certificate["exact"] and certificate["regrown"]
+    assert certificate["function"]["max_relative_logit_error"] <= 1e-12
+    exported = teleflm("export", str(grown), str(out), "--format", "granite")
+    assert exported.code == 0, exported.err
+    again = transformers.AutoModelForCausalLM.from_pretrained(out).eval()
+    assert again.config.hidden_size == 80
+    assert relative_error(logits_of(again), logits_of(network)) <= 1e-5

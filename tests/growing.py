@@ -1,13 +1,16 @@
 """Parents with a history and children of any shape, for tests of growth."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 
+from teleflm.config.growth import DepthOperator, WidthConfig, WidthOperator
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import Event
+from teleflm.growth.grow import Growth
 from teleflm.growth.state import TrainingState
 from teleflm.model.init import initial_state
 from teleflm.training.learner import Learner
@@ -95,15 +98,23 @@ def trained_state(model: ModelConfig, steps: int = 5, seed: int = 0) -> Training
 
 
 @st.composite
-def parents_and_children(draw: st.DrawFn) -> tuple[ModelConfig, ModelConfig]:
-    """Two models of which masks can reach the second from the first."""
+def growths(
+    draw: st.DrawFn, widths: Sequence[WidthOperator], depths: Sequence[DepthOperator]
+) -> tuple[ModelConfig, Growth]:
+    """A parent, and a growth of it that these operators can do."""
+    operators = st.sampled_from(widths)
+    width = WidthConfig(hidden=draw(operators), heads=draw(operators), ffn=draw(operators))
+    depth = draw(st.sampled_from(depths))
 
-    def sizes(low: int, high: int, more: int) -> tuple[int, int]:
+    def sizes(low: int, high: int, more: int, operator: str) -> tuple[int, int]:
         size = draw(st.integers(low, high))
+        if operator == "clone":
+            return size, size * draw(st.integers(1, 3))
         return size, size + draw(st.integers(0, more))
 
-    hidden, ffn = sizes(4, 20, 20), sizes(3, 20, 20)
-    layers, groups, queries = sizes(1, 3, 3), sizes(1, 3, 2), sizes(1, 3, 2)
+    hidden, ffn = sizes(4, 20, 20, width.hidden), sizes(3, 20, 20, width.ffn)
+    groups, queries = sizes(1, 3, 2, width.heads), sizes(1, 3, 2, width.heads)
+    layers = sizes(1, 3, 3, depth)
     shared: dict[str, Any] = {
         "vocab_size": 31,
         "head_dim": draw(st.sampled_from([2, 4, 6])),
@@ -127,4 +138,18 @@ def parents_and_children(draw: st.DrawFn) -> tuple[ModelConfig, ModelConfig]:
         )
         for i in (0, 1)
     )
-    return parent, child
+    growth = Growth(
+        child,
+        width,
+        depth,
+        place=draw(st.sampled_from(["even", "stack"])),
+        ramp=100,
+        symmetry=draw(st.sampled_from(["noise", "split", "keep"])),
+        seed=draw(st.integers(0, 99)),
+    )
+    return parent, growth
+
+
+def parents_and_children() -> st.SearchStrategy[tuple[ModelConfig, ModelConfig]]:
+    """Two models of which masks can reach the second from the first."""
+    return growths(["mask"], ["mask"]).map(lambda drawn: (drawn[0], drawn[1].to))

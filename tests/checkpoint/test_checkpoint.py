@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_what_was_there(
     if place == "tensors":
         monkeypatch.setattr(dcp, "save", disk_full)
     elif place == "manifest":
-        monkeypatch.setattr(save_module, "_manifest", disk_full)
+        monkeypatch.setattr(save_module, "manifest_of", disk_full)
     elif place == "sync":
         monkeypatch.setattr(files, "sync", disk_full)
     else:

@@ -115,7 +115,7 @@ def save_on_a_full_disk(folder: Path, full: int) -> str:
 
     with pytest.MonkeyPatch.context() as patch:
         if dist.get_rank() == full:
-            patch.setattr(writer, "_write_file", write)
+            patch.setattr(writer, "write_file", write)
         made = state(held(LAYOUTS["dp4"], dist.get_rank()))
         return refused(lambda: save_checkpoint(folder, made, None, None, force=True), MachineError)
 

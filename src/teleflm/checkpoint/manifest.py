@@ -13,6 +13,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
+from teleflm.growth.state import Standing
 
 MANIFEST = "manifest.json"
 
@@ -37,6 +38,13 @@ class Manifest(Strict):
     lineage: tuple[Event, ...] = Field(min_length=1)
     config: RunConfig | None
     files: dict[str, FileRecord]
+
+
+def manifest_of(
+    standing: Standing, config: RunConfig | None, files: dict[str, FileRecord]
+) -> Manifest:
+    """The manifest of a state and its files."""
+    return Manifest(**vars(standing.standing()), config=config, files=files)
 
 
 def read_manifest(folder: Path) -> Manifest:

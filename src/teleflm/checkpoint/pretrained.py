@@ -90,17 +90,8 @@ def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> Laz
         with opened(found.places[name]) as tensors:
             return found.weight(name, tensors[name], region).to(dtype, copy=True)
 
-    return LazyState(
-        model=found.model,
-        adam_steps=0,
-        step=0,
-        tokens=0,
-        sequences=0,
-        flops=0,
-        lineage=(Event(operator="import", to=found.model, parent=digest),),
-        read=read,
-        dtype=found.dtype("model.norm.weight"),
-    )
+    event = Event(operator="import", to=found.model, parent=digest)
+    return LazyState.untrained(event, read, found.dtype("model.norm.weight"))
 
 
 @dataclass(frozen=True)

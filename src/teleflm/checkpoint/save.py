@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException
 
-from teleflm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, record_files
+from teleflm.checkpoint.manifest import MANIFEST, FileRecord, manifest_of, record_files
 from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
 from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
@@ -73,29 +73,13 @@ def save_checkpoint(
                 shutil.copytree(tokenizer, partial / TOKENIZER)
                 for name, record in record_files(partial / TOKENIZER).items():
                     records[f"{TOKENIZER}/{name}"] = record
-            manifest = _manifest(state, config, records)
+            manifest = manifest_of(state, config, records)
             (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
             aside.close()
 
         partial = ranks.from_first(begin)
         records = _write_tensors(partial, state, ranks)
         ranks.from_first(complete)
-
-
-def _manifest(
-    state: TrainingState, config: RunConfig | None, files: dict[str, FileRecord]
-) -> Manifest:
-    return Manifest(
-        step=state.step,
-        tokens=state.tokens,
-        sequences=state.sequences,
-        flops=state.flops,
-        adam_steps=state.adam_steps,
-        model=state.model,
-        lineage=state.lineage,
-        config=config,
-        files=files,
-    )
 
 
 def _write_tensors(folder: Path, state: TrainingState, ranks: Ranks) -> dict[str, FileRecord]:

@@ -14,7 +14,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from teleflm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, record_file, record_files
+from teleflm.checkpoint.manifest import (
+    MANIFEST,
+    FileRecord,
+    manifest_of,
+    record_file,
+    record_files,
+)
 from teleflm.checkpoint.parts import PREFIXES
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.checkpoint.tokenizer_files import copy_tokenizer
@@ -79,17 +85,7 @@ def write_state(
     """
     ranks = Ranks(group)
     files = _files(state)
-    manifest = Manifest(
-        step=state.step,
-        tokens=state.tokens,
-        sequences=state.sequences,
-        flops=state.flops,
-        adam_steps=state.adam_steps,
-        model=state.model,
-        lineage=state.lineage,
-        config=None,
-        files={},
-    )
+    manifest = manifest_of(state, None, {})
     work = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
     with ExitStack() as aside, naming_full_disk(folder):
 

@@ -100,6 +100,12 @@ class LazyState(Standing):
     read: Read = field(repr=False)
     dtype: torch.dtype
 
+    @classmethod
+    def untrained(cls, event: Event, read: Read, dtype: torch.dtype) -> "LazyState":
+        """A state before any step, as the first event of its lineage made it."""
+        counts = dict.fromkeys(("adam_steps", "step", "tokens", "sequences", "flops"), 0)
+        return cls(model=event.to, lineage=(event,), read=read, dtype=dtype, **counts)
+
     def weight(self, name: str, region: Region) -> Tensor:
         """A region of a weight."""
         return self.read("weights", name, region)

@@ -201,17 +201,8 @@ def _fresh_state(config: RunConfig) -> LazyState:
             return initial_value(config.model, name, config.seed, region)
         return torch.zeros(region_shape(region))
 
-    return LazyState(
-        model=config.model,
-        adam_steps=0,
-        step=0,
-        tokens=0,
-        sequences=0,
-        flops=0,
-        lineage=(Event(operator="init", to=config.model, seed=config.seed),),
-        read=read,
-        dtype=torch.float32,
-    )
+    event = Event(operator="init", to=config.model, seed=config.seed)
+    return LazyState.untrained(event, read, torch.float32)
 
 
 def _continued(state: TrainingState, seed: int, parent: str) -> Event:

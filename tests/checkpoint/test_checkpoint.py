@@ -252,7 +252,7 @@ def test_a_fault_of_ours_is_not_called_a_full_disk(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(save_module, "_manifest", broken)
+    monkeypatch.setattr(save_module, "manifest_of", broken)
     with pytest.raises(ZeroDivisionError):
         save_checkpoint(tmp_path / "step", state, None, None)
     assert os.listdir(tmp_path) == []

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from table import tables
-
+from examples.growth_study.table import tables
 from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.config.model import ModelConfig
@@ -56,6 +55,7 @@ class Arm:
         parent_steps: how long the parent was trained.
         scale: what all lengths are multiplied by, the ramp's in `growth` excepted.
         budgets: shares of the full run's FLOPs at which it is brought to the end of a decay.
+        rates: of vector-like and matrix-like weights; the study's where None.
         imbalance: of clones; the package's where None.
         moments: what becomes of Adam's moments and count in a growth: `mapped`, or `reset` to
             those of a new optimizer.
@@ -66,6 +66,7 @@ class Arm:
     parent_steps: int = 0
     scale: int = 1
     budgets: tuple[float, ...] = (0.5, 0.75, 1.0)
+    rates: tuple[float, float] | None = None
     imbalance: float | None = None
     moments: str = "mapped"
 
@@ -95,11 +96,9 @@ def grown(width: str, depth: str, place: str = "even", **more: Any) -> Arm:
 
 
 def tripled(arm: Arm) -> Arm:
-    """The same at three times the length, without the budget in the middle."""
+    """The same at three times the length."""
     growth = {**arm.growth, "ramp": 3 * RAMP} if arm.growth else None
-    return replace(
-        arm, growth=growth, parent_steps=3 * arm.parent_steps, scale=3, budgets=(0.5, 1.0)
-    )
+    return replace(arm, growth=growth, parent_steps=3 * arm.parent_steps, scale=3)
 
 
 ARMS: dict[str, Arm] = {
@@ -114,6 +113,8 @@ ARMS: dict[str, Arm] = {
 # Of these one seed: they are compared with the same seed above.
 VARIANTS: dict[str, Arm] = {
     "parent alone": Arm(model="parent"),
+    "from scratch, rates 0.06, 0.002": Arm(rates=(6e-2, 2e-3)),
+    "from scratch, rates 0.03, 0.001": Arm(rates=(3e-2, 1e-3)),
     "scratch, 3 × as long": tripled(ARMS["scratch"]),
     "mask, 3 × as long": tripled(ARMS["mask"]),
     "clone, noise, 3 × as long": tripled(ARMS["clone, noise"]),
@@ -121,11 +122,12 @@ VARIANTS: dict[str, Arm] = {
     "mask, ramp 5": grown("mask", "mask", ramp=5),
     "mask, ramp 90": grown("mask", "mask", ramp=90),
     "mask, grown at 100": grown("mask", "mask", parent_steps=100),
-    "mask, grown at 400": grown("mask", "mask", parent_steps=400, budgets=(0.75, 1.0)),
+    "mask, grown at 400": grown("mask", "mask", parent_steps=400),
+    "clone, kept equal": grown("clone", "zero", symmetry="keep"),
     "clone, noise, imbalance 0.1": grown("clone", "zero", imbalance=0.1),
     "clone, noise, imbalance 0.9": grown("clone", "zero", imbalance=0.9),
-    "clone, kept equal": grown("clone", "zero", symmetry="keep"),
 }
+VARIANTS = {name: replace(arm, budgets=(0.5, 1.0)) for name, arm in VARIANTS.items()}
 
 
 @dataclass
@@ -143,7 +145,7 @@ class Study:
         """Train an arm to the end of a decay at each budget, unless that is done."""
         if any((done["arm"], done["seed"]) == (name, seed) for done in self.results):
             return
-        began = time.perf_counter()
+        began, rates = time.perf_counter(), arm.rates or rates
         trunk = self.out / f"seed-{seed}" / name.replace(", ", "-").replace(" ", "-")
         data = self._mapping(trunk, seed, rates, arm.scale)
         if arm.growth is None:
@@ -307,7 +309,7 @@ def jobs(seeds: int) -> Iterator[tuple[str, Arm, int]]:
     yield from ((name, arm, 1) for name, arm in VARIANTS.items())
 
 
-def main() -> None:
+def main(command_line: list[str] | None = None) -> None:
     """Run or print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -316,7 +318,7 @@ def main() -> None:
     running.add_argument("--out", type=Path, required=True, help="the folder of the runs")
     running.add_argument("--seeds", type=int, default=3)
     verbs.add_parser("table", help="print the tables of results.jsonl")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     if arguments.verb == "table":
         print(tables([json.loads(line) for line in RESULTS.read_text().splitlines()]))
         return

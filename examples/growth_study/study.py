@@ -53,9 +53,9 @@ class Arm:
         growth: the `growth` of a RUN, without `to`; None trains `model` from scratch.
         model: what is trained in the end.
         parent_steps: how long the parent was trained.
-        scale: what all lengths are multiplied by, the ramp's in `growth` excepted.
         budgets: shares of the full run's FLOPs at which it is brought to the end of a decay.
-        rates: of vector-like and matrix-like weights; the study's where None.
+        rates: peaks of vector-like and matrix-like weights, at first the best of RATES.
+        against: the arm that it is compared with.
         imbalance: of clones; the package's where None.
         moments: what becomes of Adam's moments and count in a growth: `mapped`, or `reset` to
             those of a new optimizer.
@@ -64,22 +64,17 @@ class Arm:
     growth: dict[str, Any] | None = None
     model: str = "child"
     parent_steps: int = 0
-    scale: int = 1
     budgets: tuple[float, ...] = (0.5, 0.75, 1.0)
-    rates: tuple[float, float] | None = None
+    rates: tuple[float, float] = (3e-2, 2e-3)
     imbalance: float | None = None
     moments: str = "mapped"
-
-    @property
-    def decay(self) -> int:
-        """Steps of a decay."""
-        return DECAY * self.scale
+    against: str = "scratch"
 
     def trunk_steps(self, budget: float) -> int:
         """Steps of the model at the full rate that a share of the full run's FLOPs leaves, after
         the parent's and before the decay."""
-        left = budget * SCRATCH * self.scale * cost("child") - self.parent_steps * cost("parent")
-        return round(left / cost(self.model)) - self.decay
+        left = budget * SCRATCH * cost("child") - self.parent_steps * cost("parent")
+        return round(left / cost(self.model)) - DECAY
 
 
 def grown(width: str, depth: str, place: str = "even", **more: Any) -> Arm:
@@ -95,10 +90,9 @@ def grown(width: str, depth: str, place: str = "even", **more: Any) -> Arm:
     return Arm(growth, parent_steps=more.pop("parent_steps", PARENT), **more)
 
 
-def tripled(arm: Arm) -> Arm:
-    """The same at three times the length."""
-    growth = {**arm.growth, "ramp": 3 * RAMP} if arm.growth else None
-    return replace(arm, growth=growth, parent_steps=3 * arm.parent_steps, scale=3)
+def lower_rate(arm: Arm) -> Arm:
+    """The same at the matrix rate that proved better, and compared there."""
+    return replace(arm, rates=(3e-2, 1e-3), against=LOWER, budgets=(0.5, 1.0))
 
 
 ARMS: dict[str, Arm] = {
@@ -110,22 +104,25 @@ ARMS: dict[str, Arm] = {
     "copy, stacked": grown("mask", "copy", "stack"),
     "copy, interleaved": grown("mask", "copy", "even"),
 }
+LOWER = "scratch, matrix rate 0.001"
+# The rates of the first round turned out too high for the target: what matters once more.
+LOWER_ARMS: dict[str, Arm] = {
+    LOWER: lower_rate(ARMS["scratch"]),
+    "mask, matrix rate 0.001": lower_rate(ARMS["mask"]),
+    "zero, matrix rate 0.001": lower_rate(ARMS["zero"]),
+}
 # Of these one seed: they are compared with the same seed above.
 VARIANTS: dict[str, Arm] = {
     "parent alone": Arm(model="parent"),
-    "from scratch, rates 0.06, 0.002": Arm(rates=(6e-2, 2e-3)),
-    "from scratch, rates 0.03, 0.001": Arm(rates=(3e-2, 1e-3)),
-    "scratch, 3 × as long": tripled(ARMS["scratch"]),
-    "mask, 3 × as long": tripled(ARMS["mask"]),
-    "clone, noise, 3 × as long": tripled(ARMS["clone, noise"]),
-    "mask, moments reset": grown("mask", "mask", moments="reset"),
-    "mask, ramp 5": grown("mask", "mask", ramp=5),
-    "mask, ramp 90": grown("mask", "mask", ramp=90),
-    "mask, grown at 100": grown("mask", "mask", parent_steps=100),
-    "mask, grown at 400": grown("mask", "mask", parent_steps=400),
-    "clone, kept equal": grown("clone", "zero", symmetry="keep"),
-    "clone, noise, imbalance 0.1": grown("clone", "zero", imbalance=0.1),
-    "clone, noise, imbalance 0.9": grown("clone", "zero", imbalance=0.9),
+    "scratch, vector rate 0.06": Arm(rates=(6e-2, 2e-3)),
+    "scratch, matrix rate 0.0005": Arm(rates=(3e-2, 5e-4)),
+    "mask, moments reset": lower_rate(grown("mask", "mask", moments="reset")),
+    "mask, ramp 5": lower_rate(grown("mask", "mask", ramp=5)),
+    "mask, ramp 90": lower_rate(grown("mask", "mask", ramp=90)),
+    "mask, grown at 100": lower_rate(grown("mask", "mask", parent_steps=100)),
+    "mask, grown at 400": lower_rate(grown("mask", "mask", parent_steps=400)),
+    "clone, kept equal": lower_rate(grown("clone", "zero", symmetry="keep")),
+    "clone, noise, imbalance 0.1": lower_rate(grown("clone", "zero", imbalance=0.1)),
 }
 VARIANTS = {name: replace(arm, budgets=(0.5, 1.0)) for name, arm in VARIANTS.items()}
 
@@ -141,17 +138,17 @@ class Study:
         if RESULTS.exists():
             self.results = [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
-    def run(self, name: str, arm: Arm, seed: int, rates: tuple[float, float]) -> None:
+    def run(self, name: str, arm: Arm, seed: int) -> None:
         """Train an arm to the end of a decay at each budget, unless that is done."""
         if any((done["arm"], done["seed"]) == (name, seed) for done in self.results):
             return
-        began, rates = time.perf_counter(), arm.rates or rates
+        began = time.perf_counter()
         trunk = self.out / f"seed-{seed}" / name.replace(", ", "-").replace(" ", "-")
-        data = self._mapping(trunk, seed, rates, arm.scale)
+        data = self._mapping(trunk, seed, arm.rates)
         if arm.growth is None:
             data["model"] = shape(arm.model)
         else:
-            parent = self._parent(arm, seed, rates)
+            parent = self._parent(arm, seed)
             data |= self._growth(arm, parent, trunk, seed)
         ends = []
         for budget in arm.budgets:
@@ -161,7 +158,7 @@ class Study:
         self._add(
             {
                 "arm": name,
-                "scale": arm.scale,
+                "against": arm.against,
                 "seed": seed,
                 "budgets": arm.budgets,
                 "ends": ends,
@@ -170,8 +167,8 @@ class Study:
             }
         )
 
-    def choose_rates(self) -> tuple[float, float]:
-        """The rates that serve the target best from scratch, on a seed that no arm has."""
+    def try_rates(self) -> None:
+        """How the target fares from scratch at half the length, on a seed that no arm has."""
         for rates in RATES:
             name = f"rates {rates[0]:g} {rates[1]:g}"
             if not any(done["arm"] == name for done in self.results):
@@ -181,9 +178,6 @@ class Study:
                 trained(data, SCRATCH // 2)
                 end = curve(Path(data["run_dir"]))[-1]
                 self._add({"arm": name, "seed": 0, "rates": rates, "ends": [end]})
-        tried = [done for done in self.results if "rates" in done]
-        vector, matrix = min(tried, key=lambda done: done["ends"][-1][1])["rates"]
-        return vector, matrix
 
     def _add(self, result: dict[str, Any]) -> None:
         self.results.append(result)
@@ -191,9 +185,7 @@ class Study:
             file.write(json.dumps(result) + "\n")
         print(result["arm"], result["seed"], result["ends"], result.get("seconds"), flush=True)
 
-    def _mapping(
-        self, run_dir: Path, seed: int, rates: tuple[float, float], scale: int = 1
-    ) -> dict[str, Any]:
+    def _mapping(self, run_dir: Path, seed: int, rates: tuple[float, float]) -> dict[str, Any]:
         """A RUN at a constant rate, without its model."""
         store = str(self.out / "store")
         return {
@@ -202,15 +194,15 @@ class Study:
             "data": {"path": store, "sequence_length": CONTEXT},
             "training": {"global_batch": BATCH, "dtype": "fp32"},
             "optimizer": {"learning_rate": rates[0], "matrix_learning_rate": rates[1]},
-            "schedule": {"kind": "wsd", "warmup_steps": WARMUP * scale, "decay_fraction": 0.0},
+            "schedule": {"kind": "wsd", "warmup_steps": WARMUP, "decay_fraction": 0.0},
             "checkpoint": {"every": 10**6, "keep": 10},
-            "evaluation": {"every": 30 * scale, "tokens": 4096},
+            "evaluation": {"every": 30, "tokens": 4096},
         }
 
-    def _parent(self, arm: Arm, seed: int, rates: tuple[float, float]) -> Path:
+    def _parent(self, arm: Arm, seed: int) -> Path:
         """The checkpoint of the parent that an arm grows."""
-        run_dir = self.out / f"seed-{seed}" / ("parent" + f"-{arm.scale}" * (arm.scale > 1))
-        data = self._mapping(run_dir, seed, rates, arm.scale)
+        run_dir = self.out / f"seed-{seed}" / "parent-{:g}-{:g}".format(*arm.rates)
+        data = self._mapping(run_dir, seed, arm.rates)
         data["model"] = shape("parent")
         data["checkpoint"] = {"every": 100, "keep": 1, "keep_every": 100}
         folder = step_folder(run_dir, arm.parent_steps)
@@ -249,7 +241,7 @@ class Study:
             "decay_fraction": 1.0,
             "min_ratio": 0.0,
         }
-        trained(branch, arm.decay)
+        trained(branch, DECAY)
         return curve(Path(branch["run_dir"]))[-1]
 
 
@@ -304,8 +296,9 @@ def curve(run_dir: Path) -> list[tuple[int, float]]:
 
 def jobs(seeds: int) -> Iterator[tuple[str, Arm, int]]:
     """Every arm on a seed, then on the next; then each variant on the first."""
-    for seed in range(1, seeds + 1):
-        yield from ((name, arm, seed) for name, arm in ARMS.items())
+    for arms in (ARMS, LOWER_ARMS):
+        for seed in range(1, seeds + 1):
+            yield from ((name, arm, seed) for name, arm in arms.items())
     yield from ((name, arm, 1) for name, arm in VARIANTS.items())
 
 
@@ -327,9 +320,9 @@ def main(command_line: list[str] | None = None) -> None:
         train_tokenizer(arguments.data, VOCABULARY, tokenizer)
         prepare(arguments.data, tokenizer, store, held_out=0.05)
     study = Study(arguments.out)
-    rates = study.choose_rates()
+    study.try_rates()
     for name, arm, seed in jobs(arguments.seeds):
-        study.run(name, arm, seed, rates)
+        study.run(name, arm, seed)
 
 
 if __name__ == "__main__":

@@ -39,13 +39,9 @@ def _row(name: str, cells: Iterable[str]) -> str:
 
 
 def _scratch(run: Result, results: Sequence[Result]) -> Result:
-    """The run from scratch that a run is compared with: of its length and seed."""
-    return next(
-        each
-        for each in results
-        if each["arm"].startswith("scratch")
-        and (each["scale"], each["seed"]) == (run["scale"], run["seed"])
-    )
+    """The run that a run is compared with, of the same seed."""
+    key = (run["against"], run["seed"])
+    return next(each for each in results if (each["arm"], each["seed"]) == key)
 
 
 def _cells(runs: Sequence[Result], peers: Sequence[Result]) -> list[str]:

@@ -86,7 +86,7 @@ def main(command_line: list[str] | None = None) -> int:
     """Measure and print; 1 where a bound is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, help="on the disk to measure; the system's for tmp")
-    parser.add_argument("--gigabytes", type=float, default=8.3, help="of what is written")
+    parser.add_argument("--gigabytes", type=float, default=9.0, help="of what is written")
     parser.add_argument("--pairs", type=int, default=3, help="measured pairs")
     parser.add_argument("--operators", nargs="+", choices=_OPERATORS, default=list(_OPERATORS))
     arguments = parser.parse_args(command_line)

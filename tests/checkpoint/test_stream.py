@@ -77,16 +77,33 @@ def test_interrupted_it_goes_on(grown: LazyState, tmp_path: Path, after: int) ->
         write_state(out, interrupted(grown, after), None)
     assert not out.exists()
     partial = tmp_path / ".out.partial"
-    before = {path.name: path.stat().st_ino for path in partial.glob("*.safetensors")}
-    assert bool(before) == (after > 1)
+    finished = [note.with_suffix(".safetensors") for note in partial.glob("*.json")]
+    assert bool(finished) == (after > 1)
+    before = {path.name: path.stat().st_mtime_ns for path in finished}
     told: list[int] = []
     write_state(out, grown, None, tell=told.append)
     assert sum(told) == state_bytes(grown)
-    for name, inode in before.items():
-        assert (out / name).stat().st_ino == inode, "a finished file is not written again"
+    for name, moment in before.items():
+        assert (out / name).stat().st_mtime_ns == moment, "a finished file is not written again"
     assert not list(problems(out))
     assert_equal(load_checkpoint(out)[1], grown.in_memory())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_finished_file_that_was_damaged_is_written_again(
+    grown: LazyState, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        write_state(out, interrupted(grown, 90), None)
+    finished, *_ = (tmp_path / ".out.partial").glob("*.json")
+    file = finished.with_suffix(".safetensors")
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    write_state(out, grown, None)
+    assert not list(problems(out))
+    assert_equal(load_checkpoint(out)[1], grown.in_memory())
 
 
 def test_what_another_growth_left_is_not_taken(

@@ -17,6 +17,12 @@ from teleflm.growth.event import CertifiedFigures, Lineage
 CERTIFICATE = "certificate.json"
 
 
+def is_growth(manifest: Manifest) -> bool:
+    """Whether a checkpoint is what a growth made, not yet trained on."""
+    newest = manifest.lineage[-1]
+    return newest.is_growth and newest.step == manifest.step
+
+
 def keep_certificate(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
     """Keep what was measured of a grown checkpoint in its folder.
 
@@ -41,7 +47,7 @@ def kept_certificate(folder: Path) -> dict[str, Any] | None:
 def certified_lineage(folder: Path, manifest: Manifest) -> Lineage:
     """A checkpoint's lineage, with the certificate in its folder at the newest event."""
     *before, newest = manifest.lineage
-    kept = kept_certificate(folder) if newest.is_growth else None
+    kept = kept_certificate(folder) if is_growth(manifest) else None
     if kept is None:
         return manifest.lineage
     trajectory = kept.get("trajectory") or {}

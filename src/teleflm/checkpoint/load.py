@@ -23,11 +23,11 @@ from teleflm.checkpoint.manifest import (
     read_manifest,
     strays,
 )
-from teleflm.checkpoint.parts import PREFIXES, Part
+from teleflm.checkpoint.parts import Part, stored_name
 from teleflm.checkpoint.reader import read_parts
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError, ConfigError
-from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState
+from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState, all_finite
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.region import Region, region_shape, whole
 from teleflm.parallel.ranks import Ranks
@@ -88,7 +88,7 @@ def load_checkpoint(
     parts = ranks.agreed(lambda: _read(folder, manifest.model, regions, share))
     held = list(parameter_names(manifest.model) if regions is None else regions)
     weights, first, second = (
-        {name: parts[prefix + name].tensor for name in held} for prefix in PREFIXES
+        {name: parts[stored_name(kind, name)].tensor for name in held} for kind in KINDS
     )
     state = TrainingState(
         **_standing(folder, manifest),
@@ -107,7 +107,8 @@ def open_checkpoint(
     the manifest, each rank of the group a share.
 
     Raises:
-        CheckpointError: it is damaged; the first bad file is named.
+        CheckpointError: it is damaged; the first bad file is named. That a value is not finite is
+            found when it is read.
     """
     ranks = Ranks(group)
     manifest = ranks.from_first(lambda: read_manifest(folder))
@@ -117,8 +118,12 @@ def open_checkpoint(
     stored = HuggingFaceStorageReader(str(folder)).read_metadata()
 
     def read(kind: Kind, name: str, region: Region) -> Tensor:
-        part = _room_for(PREFIXES[KINDS.index(kind)], name, region, folder, manifest.model, stored)
-        read_parts(folder, stored, {PREFIXES[KINDS.index(kind)] + name: part}, {})
+        part = _room_for(kind, name, region, folder, manifest.model, stored)
+        read_parts(folder, stored, {stored_name(kind, name): part}, {})
+        if not all_finite(part.tensor):
+            raise CheckpointError(
+                f"{folder}: {kind} of {name} are not finite; use an earlier checkpoint"
+            )
         return part.tensor
 
     dtype = read("weights", "model.layers.0.mlp.up_proj.weight", (slice(0, 0),) * 2).dtype
@@ -174,8 +179,8 @@ def _read(
     try:
         stored = HuggingFaceStorageReader(str(folder)).read_metadata()
         parts = {
-            prefix + name: _room_for(prefix, name, region, folder, model, stored)
-            for prefix in PREFIXES
+            stored_name(kind, name): _room_for(kind, name, region, folder, model, stored)
+            for kind in KINDS
             for name, region in regions.items()
         }
         read_parts(folder, stored, parts, share)
@@ -187,13 +192,13 @@ def _read(
 
 
 def _room_for(
-    prefix: str, name: str, region: Region, folder: Path, model: ModelConfig, stored: Metadata
+    kind: Kind, name: str, region: Region, folder: Path, model: ModelConfig, stored: Metadata
 ) -> Part:
     shape = parameter_of(name).shape(model)
-    found = stored.state_dict_metadata.get(prefix + name)
+    found = stored.state_dict_metadata.get(stored_name(kind, name))
     if not isinstance(found, TensorStorageMetadata) or tuple(found.size) != shape:
         raise CheckpointError(
-            f"{folder}: tensor {prefix + name!r} is missing or not of shape {shape}; "
+            f"{folder}: tensor {stored_name(kind, name)!r} is missing or not of shape {shape}; "
             "this is a checkpoint of another model"
         )
     return Part(torch.empty(region_shape(region), dtype=found.properties.dtype), region, shape)

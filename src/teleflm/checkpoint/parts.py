@@ -13,13 +13,14 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from teleflm.growth.state import Tensors, TrainingState
+from teleflm.growth.state import KINDS, Kind, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.region import Region, entries, region_shape, whole
 
-# Prefixes of the three kinds of tensors; weights keep their plain names.
-FIRST_MOMENT, SECOND_MOMENT = "exp_avg.", "exp_avg_sq."
-PREFIXES = ("", FIRST_MOMENT, SECOND_MOMENT)
+
+def stored_name(kind: Kind, name: str) -> str:
+    """What a checkpoint calls a tensor: weights keep their plain names."""
+    return name if kind == "weights" else f"{kind}.{name}"
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,14 @@ class PartPlanner(DefaultSavePlanner):
 def parts_of(state: TrainingState) -> dict[str, Part]:
     """All that this process holds of a state, by the names in the checkpoint."""
     parts = {}
-    kinds: tuple[Tensors, ...] = (state.weights, state.exp_avg, state.exp_avg_sq)
-    for prefix, tensors in zip(PREFIXES, kinds, strict=True):
-        for name, tensor in tensors.items():
+    for kind in KINDS:
+        for name, tensor in state.tensors(kind).items():
             shape = parameter_of(name).shape(state.model)
             region = whole(shape) if state.regions is None else state.regions[name]
-            parts[prefix + name] = Part(tensor, region, shape)
+            parts[stored_name(kind, name)] = Part(tensor, region, shape)
     return parts
 
 
 def all_names(state: TrainingState) -> set[str]:
     """The names in a whole checkpoint of a state, whoever holds what."""
-    return {prefix + name for prefix in PREFIXES for name in parameter_names(state.model)}
+    return {stored_name(kind, name) for kind in KINDS for name in parameter_names(state.model)}

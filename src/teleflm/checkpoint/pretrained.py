@@ -25,7 +25,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import read_json
 from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
-from teleflm.growth.state import Kind, LazyState
+from teleflm.growth.state import Kind, LazyState, all_finite
 from teleflm.model.axes import parameter_names, parameter_of, pattern_of
 from teleflm.model.region import Region, region_shape, whole
 from teleflm.parallel.ranks import Ranks
@@ -126,8 +126,7 @@ class _Found:
         value, fold = tensor.read(region), self._fold(name)
         if fold != 1.0:
             value = value.to(self.dtype(name)) * fold
-        # The extremes of what holds a NaN are NaN, and no tensor as large as this one is made.
-        if value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
+        if not all_finite(value):
             raise CheckpointError(
                 f"{self.places[name]}: tensor {name} holds NaN or infinity; copy or download the "
                 "weights again, or use an earlier state of the model"

@@ -5,7 +5,6 @@ files with size and checksum in the manifest, and renames the folder into place.
 fails, all do, nothing is left behind and what was there stands.
 """
 
-import shutil
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +13,15 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException
 
-from teleflm.checkpoint.manifest import MANIFEST, FileRecord, manifest_of, record_files
+from teleflm.checkpoint.manifest import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    manifest_of,
+    record_files,
+)
 from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
+from teleflm.checkpoint.tokenizer_files import copy_tokenizer
 from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
 from teleflm.errors import CheckpointError
@@ -62,24 +68,51 @@ def save_checkpoint(
     with ExitStack() as aside, naming_full_disk(folder):
 
         def begin() -> Path:
-            if folder.exists() and not force:
-                raise CheckpointError(
-                    f"{folder}: exists; give another place, or --force to replace it"
-                )
+            refuse_existing(folder, force)
             return aside.enter_context(written_aside(folder))
 
         def complete() -> None:
-            if tokenizer is not None:
-                shutil.copytree(tokenizer, partial / TOKENIZER)
-                for name, record in record_files(partial / TOKENIZER).items():
-                    records[f"{TOKENIZER}/{name}"] = record
-            manifest = manifest_of(state, config, records)
-            (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+            write_manifest(partial, manifest_of(state, config, records), tokenizer)
             aside.close()
 
         partial = ranks.from_first(begin)
         records = _write_tensors(partial, state, ranks)
         ranks.from_first(complete)
+
+
+def check_place(folder: Path, force: bool) -> None:
+    """Refuse to write a checkpoint to where something else is, or one that is not to be replaced.
+
+    Raises:
+        CheckpointError: naming it.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{folder}: exists and is no checkpoint, so it stays; give another place"
+        )
+    refuse_existing(folder, force)
+
+
+def refuse_existing(folder: Path, force: bool) -> None:
+    """Refuse to write to where anything is, unless it is to be replaced.
+
+    Raises:
+        CheckpointError: naming it.
+    """
+    if folder.exists() and not force:
+        raise CheckpointError(f"{folder}: exists; give another place, or --force to replace it")
+
+
+def write_manifest(folder: Path, manifest: Manifest, tokenizer: Path | None) -> None:
+    """Complete a folder that has all tensors: the tokenizer's files, and the manifest of all."""
+    files = dict(manifest.files)
+    if tokenizer is not None:
+        (folder / TOKENIZER).mkdir(exist_ok=True)
+        copy_tokenizer(tokenizer, folder / TOKENIZER)
+        for name, record in record_files(folder / TOKENIZER).items():
+            files[f"{TOKENIZER}/{name}"] = record
+    whole = manifest.model_copy(update={"files": files})
+    (folder / MANIFEST).write_text(whole.model_dump_json(indent=1), encoding="utf-8")
 
 
 def _write_tensors(folder: Path, state: TrainingState, ranks: Ranks) -> dict[str, FileRecord]:

@@ -14,22 +14,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from teleflm.checkpoint.manifest import (
-    MANIFEST,
-    FileRecord,
-    manifest_of,
-    record_file,
-    record_files,
-)
-from teleflm.checkpoint.parts import PREFIXES
-from teleflm.checkpoint.save import TOKENIZER
-from teleflm.checkpoint.tokenizer_files import copy_tokenizer
+from teleflm.checkpoint.manifest import FileRecord, manifest_of, record_file
+from teleflm.checkpoint.parts import stored_name
+from teleflm.checkpoint.save import refuse_existing, write_manifest
 from teleflm.checkpoint.writer import Block, write_file
-from teleflm.errors import CheckpointError, MachineError
-from teleflm.files import naming_full_disk, written_aside
+from teleflm.errors import MachineError
+from teleflm.files import naming_full_disk, write_whole, written_aside
 from teleflm.growth.state import KINDS, Kind, LazyState
 from teleflm.model.axes import parameter_names, parameter_of
-from teleflm.model.region import Region, region_shape, row_stretches
+from teleflm.model.region import Region, entries, region_shape, row_stretches
 from teleflm.parallel.ranks import Ranks
 
 # A piece is what one thread holds at a time; files are small enough to lose one, and no smaller.
@@ -49,14 +42,11 @@ class _Piece:
 
     @property
     def bytes(self) -> int:
-        size = self.dtype.itemsize
-        for side in region_shape(self.region):
-            size *= side
-        return size
+        return entries(self.region) * self.dtype.itemsize
 
     @property
     def stored_name(self) -> str:
-        return PREFIXES[KINDS.index(self.kind)] + self.name
+        return stored_name(self.kind, self.name)
 
 
 def write_state(
@@ -86,26 +76,20 @@ def write_state(
     ranks = Ranks(group)
     files = _files(state)
     manifest = manifest_of(state, None, {})
-    work = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+    # The same files of the same growth of the same parent.
+    work = hashlib.sha256(f"{manifest.model_dump_json()}{files}".encode()).hexdigest()
     with ExitStack() as aside, naming_full_disk(folder):
 
         def begin() -> Path:
-            if folder.exists() and not force:
-                raise CheckpointError(
-                    f"{folder}: exists; give another place, or --force to replace it"
-                )
+            refuse_existing(folder, force)
             partial = aside.enter_context(written_aside(folder, work))
             _check_room(folder, partial, files)
             return partial
 
         def complete() -> None:
-            if tokenizer is not None:
-                (partial / TOKENIZER).mkdir(exist_ok=True)
-                copy_tokenizer(tokenizer, partial / TOKENIZER)
-                for name, record in record_files(partial / TOKENIZER).items():
-                    records[f"{TOKENIZER}/{name}"] = record
-            whole = manifest.model_copy(update={"files": records})
-            (partial / MANIFEST).write_text(whole.model_dump_json(indent=1), encoding="utf-8")
+            for name in files:
+                _noted(partial / name).unlink()
+            write_manifest(partial, manifest.model_copy(update={"files": records}), tokenizer)
             aside.close()
 
         partial = ranks.from_first(begin)
@@ -151,8 +135,8 @@ def _pieces(state: LazyState) -> Iterator[_Piece]:
 
 
 def _check_room(folder: Path, partial: Path, files: dict[str, list[_Piece]]) -> None:
-    missing = {name: pieces for name, pieces in files.items() if not (partial / name).is_file()}
-    needed = sum(piece.bytes for pieces in missing.values() for piece in pieces)
+    missing = [files[name] for name in files if not _noted(partial / name).is_file()]
+    needed = sum(piece.bytes for pieces in missing for piece in pieces)
     free = shutil.disk_usage(partial).free
     if needed > free:
         raise MachineError(
@@ -169,11 +153,13 @@ def _write_files(
 ) -> dict[str, FileRecord]:
     def write(name: str) -> FileRecord:
         path = partial / name
-        # Under its own name once it is whole, and then it is not written again.
-        if path.is_file():
+        record = _written(path)
+        if record is not None:
             tell(sum(piece.bytes for piece in files[name]))
-            return record_file(path)
-        return _write(path, files[name], state, tell)
+            return record
+        record = write_file(path, [_block(piece, state, tell) for piece in files[name]])
+        write_whole(_noted(path), record.model_dump_json())
+        return record
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
@@ -183,13 +169,18 @@ def _write_files(
             raise
 
 
-def _write(
-    path: Path, pieces: list[_Piece], state: LazyState, tell: Callable[[int], object]
-) -> FileRecord:
-    aside = path.with_suffix(".partial")
-    record = write_file(aside, [_block(piece, state, tell) for piece in pieces])
-    aside.rename(path)
-    return record
+def _noted(path: Path) -> Path:
+    """Where the size and checksum of a file are noted once it is whole."""
+    return path.with_suffix(".json")
+
+
+def _written(path: Path) -> FileRecord | None:
+    """The record of a file that an earlier writer finished, if it is still what that wrote."""
+    try:
+        record = FileRecord.model_validate_json(_noted(path).read_bytes())
+        return record if record_file(path) == record else None
+    except (OSError, ValueError):
+        return None
 
 
 def _block(piece: _Piece, state: LazyState, tell: Callable[[int], object]) -> Block:

@@ -48,13 +48,14 @@ def grow(
     """
     from teleflm.checkpoint.load import find_checkpoint
     from teleflm.checkpoint.manifest import read_manifest
+    from teleflm.checkpoint.save import check_place
     from teleflm.checkpoint.stream import write_state
     from teleflm.cli.progress import rank_progress
     from teleflm.config.resolve import resolve_model
     from teleflm.config.run import DataConfig
     from teleflm.growth.grow import Growth
     from teleflm.parallel.world import world
-    from teleflm.training.growing import check_place, plan_growth
+    from teleflm.training.growing import plan_growth
 
     if (source / "config.json").is_file():
         parent = resolve_model(str(source.resolve()))
@@ -74,14 +75,13 @@ def grow(
             check_place(out, force)
         text = DataConfig(path=str(data)) if data is not None else None
         plan = plan_growth(source, growth, text)
-        if dry_run:
-            _print_plan(plan)
-            return
-        with rank_progress("growing", plan.grown, ranks) as tell:
-            write_state(out, plan.grown, plan.tokenizer, force=force, tell=tell)
+        if not dry_run:
+            with rank_progress("growing", plan.grown, ranks) as tell:
+                write_state(out, plan.grown, plan.tokenizer, force=force, tell=tell)
         if ranks.first:
             _print_plan(plan)
-            typer.echo(f"{out}: ready at step {plan.grown.step}")
+            if not dry_run:
+                typer.echo(f"{out}: ready at step {plan.grown.step}")
 
 
 def _print_plan(plan: "Plan") -> None:

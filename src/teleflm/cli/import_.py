@@ -23,11 +23,11 @@ def import_(
     Example: teleflm import downloads/llama imported
     """
     from teleflm.checkpoint.pretrained import open_pretrained
+    from teleflm.checkpoint.save import check_place
     from teleflm.checkpoint.stream import write_state
     from teleflm.cli.progress import rank_progress
     from teleflm.model.axes import parameter_count
     from teleflm.parallel.world import world
-    from teleflm.training.growing import check_place
 
     tokenizer = folder if (folder / "tokenizer.json").is_file() else None
     with world() as (ranks, _):

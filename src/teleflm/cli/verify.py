@@ -2,11 +2,14 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from teleflm.errors import CheckFailedError
+from teleflm.errors import CheckFailedError, MachineError
+
+if TYPE_CHECKING:
+    from teleflm.certificate.record import Certificate
 
 
 def verify(
@@ -49,12 +52,8 @@ def _check_files(path: Path, as_json: bool) -> None:
 def _certify(source: Path, grown: Path, as_json: bool) -> None:
     from teleflm.certificate.paths import certify_paths
     from teleflm.certificate.record import TRAJECTORY_BOUND
-    from teleflm.checkpoint.certified import keep_certificate
-    from teleflm.checkpoint.manifest import MANIFEST
 
     certificate = certify_paths(source, grown)
-    if certificate.operators and (grown / MANIFEST).is_file():
-        keep_certificate(grown, certificate.to_json())
     function, trajectory = certificate.function, certificate.trajectory
     lines = [
         f"logits, float64: {function.max_relative_logit_error:.1e} "
@@ -79,6 +78,7 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
         typer.echo(dumps(certificate.to_json()))
     else:
         typer.echo("\n".join(lines))
+    _keep(grown, certificate)
     if not certificate.exact:
         why = "a figure is above its bound"
         if not certificate.promised_exact:
@@ -86,3 +86,17 @@ def _certify(source: Path, grown: Path, as_json: bool) -> None:
         raise CheckFailedError(f"{grown} is not {source} exactly: {why}")
     if not as_json:
         typer.echo("exact")
+
+
+def _keep(grown: Path, certificate: "Certificate") -> None:
+    """Keep a growth's certificate with what it made, where that can be written to."""
+    from teleflm.checkpoint.certified import is_growth, keep_certificate
+    from teleflm.checkpoint.manifest import MANIFEST, read_manifest
+
+    if not certificate.operators or not (grown / MANIFEST).is_file():
+        return
+    if is_growth(read_manifest(grown)):
+        try:
+            keep_certificate(grown, certificate.to_json())
+        except (OSError, MachineError) as error:
+            typer.echo(f"{grown}: the certificate is not kept there ({error})", err=True)

@@ -9,6 +9,7 @@ from teleflm.config.growth import Operator, Symmetry
 from teleflm.config.model import ModelConfig
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
+AnyOperator = Literal["init", "import", "continue", Operator, "skip", "roll_back"]
 
 
 class CertifiedFigures(Strict):
@@ -48,7 +49,7 @@ class Event(Strict):
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
-    operator: Literal["init", "import", "continue", Operator, "skip", "roll_back"]
+    operator: AnyOperator
     source: ModelConfig | None = Field(
         default=None, validation_alias="from", serialization_alias="from"
     )

@@ -115,14 +115,10 @@ def events_of(standing: Standing, growth: Growth) -> list[Event]:
             imbalance = _IMBALANCE if growth.symmetry != "keep" else 0.0
             more |= {"symmetry": growth.symmetry, "imbalance": imbalance}
         events.append(
-            Event(
-                operator=step.operator,
+            standing.event(
+                step.operator,
+                step.child,
                 source=step.parent,
-                to=step.child,
-                step=standing.step,
-                tokens=standing.tokens,
-                sequences=standing.sequences,
-                flops=standing.flops,
                 seed=growth.seed,
                 layers=layers,
                 parent=growth.parent,

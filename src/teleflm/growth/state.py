@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
-from teleflm.growth.event import Event, Lineage
+from teleflm.growth.event import AnyOperator, Event, Lineage
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.region import Region, whole
 
@@ -17,6 +17,11 @@ Kind = Literal["weights", "exp_avg", "exp_avg_sq"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Read = Callable[[Kind, str, Region], Tensor]
 """Gives a region of a tensor of a state, for the caller to keep."""
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite; the extremes of what holds a NaN are NaN."""
+    return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,18 @@ class Standing:
     def with_event(self, event: Event) -> Self:
         """The same with one event more."""
         return replace(self, lineage=(*self.lineage, event))
+
+    def event(self, operator: AnyOperator, to: ModelConfig, **more: Any) -> Event:
+        """What happens here: the model becomes `to`, and the counts are these."""
+        return Event(
+            operator=operator,
+            to=to,
+            step=self.step,
+            tokens=self.tokens,
+            sequences=self.sequences,
+            flops=self.flops,
+            **more,
+        )
 
     def standing(self) -> "Standing":
         """This without any tensors."""
@@ -73,9 +90,8 @@ class TrainingState(Standing):
 
     def tensors(self, kind: Kind) -> Tensors:
         """The tensors of one kind."""
-        return {"weights": self.weights, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}[
-            kind
-        ]
+        tensors: Tensors = getattr(self, kind)
+        return tensors
 
     def lazy(self) -> "LazyState":
         """The same, to be read from; the tensors must be whole and all there."""

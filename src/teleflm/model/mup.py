@@ -19,7 +19,7 @@ def build_optimizer(
 
     There is a group for each µP class and factor; `set_rates` sets the rates.
     """
-    groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
     for name, parameter, factor in parameters:
         kind = parameter_of(name).is_matrix_like
         groups.setdefault((kind, factor), []).append(parameter)

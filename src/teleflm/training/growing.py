@@ -7,21 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from teleflm.checkpoint.manifest import MANIFEST
 from teleflm.checkpoint.open import open_state
+from teleflm.checkpoint.save import check_place
 from teleflm.checkpoint.stream import AT_ONCE, state_bytes, write_state
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader
 from teleflm.data.mixture import Mixture, open_domains
-from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
 from teleflm.growth.fold import folded
 from teleflm.growth.grow import Growth, grow_lazily
 from teleflm.growth.place import layer_distances
-from teleflm.growth.state import KINDS, Kind, LazyState
+from teleflm.growth.state import KINDS, LazyState
 from teleflm.model.axes import parameter_of
-from teleflm.model.region import Region, row_stretches
+from teleflm.model.region import row_stretches
 from teleflm.model.streamed import streamed_network
 from teleflm.parallel.ranks import Ranks
 
@@ -74,26 +73,10 @@ def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) ->
         # One rank measures for all: its figures to the last digit decide what follows.
         measured = Ranks().from_first(lambda: measured_distances(found.state, tokens))
         growth = replace(growth, distances=measured)
-    state = _finite(found.state, source)
-    grown = grow_lazily(state, replace(growth, parent=found.digest))
+    grown = grow_lazily(found.state, replace(growth, parent=found.digest))
     events = grown.lineage[len(found.state.lineage) :]
     size = state_bytes(grown)
     return Plan(grown, events, found.tokenizer, size, size / _rate(grown), measured_on)
-
-
-def _finite(state: LazyState, source: Path) -> LazyState:
-    """The state, of which no piece can be read that is not finite."""
-
-    def read(kind: Kind, name: str, region: Region) -> Tensor:
-        value = state.read(kind, name, region)
-        # The extremes of what holds a NaN are NaN.
-        if value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
-            raise CheckpointError(
-                f"{source}: {kind} of {name} are not finite; grow an earlier checkpoint"
-            )
-        return value
-
-    return replace(state, read=read)
 
 
 def _rate(state: LazyState) -> float:
@@ -127,20 +110,6 @@ def grow_checkpoint(
     plan = plan_growth(source, growth, data)
     write_state(out, plan.grown, plan.tokenizer, force=force)
     return plan.events
-
-
-def check_place(out: Path, force: bool) -> None:
-    """Refuse to write a checkpoint to where something is.
-
-    Raises:
-        CheckpointError: naming it.
-    """
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise CheckpointError(
-            f"{out}: exists and is no checkpoint, so it stays; give another place"
-        )
-    if out.exists() and not force:
-        raise CheckpointError(f"{out}: exists; give another place, or --force to replace it")
 
 
 def measured_distances(state: LazyState, tokens: Tensor) -> list[float]:

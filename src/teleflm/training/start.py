@@ -169,7 +169,10 @@ def start_state(
         return _fresh_state(config).in_memory(regions)
     state = load_checkpoint(folder, regions)[1]
     if run_start(state.lineage).step != state.step:
-        state = state.with_event(_continued(state, config.seed, manifest_digest(folder)))
+        digest = manifest_digest(folder)
+        model = state.model
+        event = state.event("continue", model, source=model, seed=config.seed, parent=digest)
+        state = state.with_event(event)
     return state
 
 
@@ -203,17 +206,3 @@ def _fresh_state(config: RunConfig) -> LazyState:
 
     event = Event(operator="init", to=config.model, seed=config.seed)
     return LazyState.untrained(event, read, torch.float32)
-
-
-def _continued(state: TrainingState, seed: int, parent: str) -> Event:
-    return Event(
-        operator="continue",
-        source=state.model,
-        to=state.model,
-        step=state.step,
-        tokens=state.tokens,
-        sequences=state.sequences,
-        flops=state.flops,
-        seed=seed,
-        parent=parent,
-    )

@@ -1,6 +1,7 @@
 """`teleflm grow` and `verify` as a user has them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,30 @@ def test_grown_verified_exported_and_told_of(
     # A certificate of another checkpoint says nothing.
     assert teleflm(*grow, "--depth", "mask", "--force").code == 0
     assert open_model(out).lineage[-1].certificate is None
+
+
+def test_what_was_trained_since_has_no_certificate_of_its_own(
+    teleflm: Command, run: Path, tmp_path: Path, double: str
+) -> None:
+    assert teleflm("grow", str(run), str(tmp_path / "out"), "--to", double).code == 0
+    state = load_checkpoint(tmp_path / "out")[1]
+    later = tmp_path / "later"
+    save_checkpoint(later, replace(state, step=state.step + 1), None, None)
+    verified = teleflm("verify", str(run), str(later))
+    assert "trained 1 steps since it was grown" in verified.err
+    assert not (later / "certificate.json").exists()
+    assert open_model(later).lineage[-1].certificate is None
+
+
+def test_a_certificate_that_cannot_be_kept_is_still_told(
+    teleflm: Command, run: Path, tmp_path: Path, double: str
+) -> None:
+    out = tmp_path / "out"
+    assert teleflm("grow", str(run), str(out), "--to", double).code == 0
+    (out / "certificate.json").mkdir()
+    verified = teleflm("verify", str(run), str(out), "--json")
+    assert verified.code == 0 and json.loads(verified.out)["exact"] is True
+    assert f"{out}: the certificate is not kept there" in verified.err
 
 
 def test_copies_are_said_to_be_another_function(

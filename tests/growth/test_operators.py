@@ -27,7 +27,7 @@ from teleflm.growth.state import KINDS, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.region import whole
 from teleflm.training.learner import Learner
-from tests.growing import OPTIMIZER, batch_of, growths, train_on, trained_state
+from tests.growing import CHILD, OPTIMIZER, PARENT, batch_of, growths, train_on, trained_state
 
 OPERATORS: list[WidthOperator] = ["mask", "clone", "zero"]
 
@@ -66,21 +66,6 @@ def test_any_composition_keeps_what_it_promises(
     assert certificate.trajectory is not None
     assert certificate.trajectory.max_relative_loss_difference <= 1e-12
     assert certificate.exact and certificate.promised_exact
-
-
-PARENT = ModelConfig(
-    vocab_size=53,
-    hidden_size=24,
-    intermediate_size=40,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=6,
-    max_position_embeddings=40,
-    output_mult=0.7,
-    matrix_init_std=0.05,
-    vector_init_std=0.05,
-)
 
 
 def times(count: int, **more: Any) -> ModelConfig:
@@ -173,21 +158,12 @@ def test_unequal_multiplicities_keep_the_function_and_promise_no_more() -> None:
 def test_every_new_entry_learns_within_the_first_steps(width: str, depth: DepthOperator) -> None:
     # Of each new pair of writer and reader at most one side may be zero: else both are dead.
     state = trained_state(PARENT)
-    child = PARENT.model_copy(
-        update={
-            "hidden_size": 37,
-            "intermediate_size": 51,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-        }
-    )
-    grown = grow(state, child, width=width, depth=depth, ramp=8, seed=3)
+    grown = grow(state, CHILD, width=width, depth=depth, ramp=8, seed=3)
     learner = Learner(grown, OPTIMIZER, torch.float64)
     for step in range(grown.step, grown.step + 4):
         train_on(learner, batch_of(grown.model, step), step)
     events = grown.lineage[len(state.lineage) :]
-    seen = torch.cat([batch_of(child, step)[:, :-1] for step in range(6, 9)]).unique()
+    seen = torch.cat([batch_of(CHILD, step)[:, :-1] for step in range(6, 9)]).unique()
     for name, moment in learner.tensors()[1].items():
         new = new_entries(events, name, whole(moment.shape))
         if name == "model.embed_tokens.weight":

@@ -25,7 +25,7 @@ from teleflm.growth.shares import numbered, share_factors, share_out
 from teleflm.growth.state import Kind, Read
 from teleflm.model.axes import PARAMETERS, Axis, Parameter, parameter_of
 from teleflm.model.init import initial_value
-from teleflm.model.region import Region, entries, inside, region_shape, whole
+from teleflm.model.region import Region, cached_rows, entries, inside, region_shape, whole
 
 PROMISES: dict[Operator, str] = {
     "copy": "layers over again; another function",
@@ -158,6 +158,8 @@ def _scaled(value: Tensor, growth: GrowthMap, kind: Kind, name: str) -> Tensor:
         is_exact = math.frexp(scale)[0] == 0.5
         return value.mul_(scale) if is_exact else value.double().mul_(scale)
     divisor = scale * clones_of(growth, parameter)[0]
+    if divisor == 1.0:
+        return value
     return value.div_(divisor if kind == "exp_avg" else divisor * divisor)
 
 
@@ -189,14 +191,18 @@ def _shared_out(event: Event, growth: GrowthMap, read: Read, name: str, region: 
     parameter = parameter_of(name)
     rows, columns = region
     outputs = growth.sources(parameter.axes[0])[rows]
-    if len(outputs) == 0:
-        return read("weights", name, (slice(0, 0), slice(0, 0))).new_empty(region_shape(region))
-    first, last = int(outputs.min()), int(outputs.max()) + 1
+    # Of no rows there is nothing to read, but its dtype.
+    first, last = (int(outputs.min()), int(outputs.max()) + 1) if len(outputs) else (0, 0)
     every = whole(parameter.shape(growth.parent))[1]
-    old = taken(read("weights", name, (slice(first, last), every)), 0, outputs - first)
+    old = read("weights", name, (slice(first, last), every))
     inputs, clones = growth.sources(parameter.axes[1]), growth.clones(parameter.axes[1])
-    factors = share_factors(
-        event.symmetry, event.imbalance, old.shape[1], clones, (event.seed, name), rows
-    )
-    shares = share_out(old, clones, factors).flatten(1)
-    return taken(shares, 1, numbered(inputs, clones)[columns]).clone()
+    order = numbered(inputs, clones)[columns]
+    value = old.new_empty(region_shape(region))
+    for few in cached_rows(rows, len(inputs)):
+        made = slice(few.start - rows.start, few.stop - rows.start)
+        factors = share_factors(
+            event.symmetry, event.imbalance, old.shape[1], clones, (event.seed, name), few
+        )
+        shares = share_out(taken(old, 0, outputs[made] - first), clones, factors)
+        value[made] = taken(shares.flatten(1), 1, order)
+    return value

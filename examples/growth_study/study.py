@@ -117,12 +117,15 @@ VARIANTS: dict[str, Arm] = {
     "scratch, vector rate 0.06": Arm(rates=(6e-2, 2e-3)),
     "scratch, matrix rate 0.001": Arm(rates=(3e-2, 1e-3)),
     "scratch, matrix rate 0.0005": Arm(rates=(3e-2, 5e-4)),
+    "scratch, matrix rate 0.000125": Arm(rates=(3e-2, 1.25e-4)),
     "mask, moments reset": tuned(grown("mask", "mask", moments="reset")),
     "mask, ramp 5": tuned(grown("mask", "mask", ramp=5)),
     "mask, ramp 90": tuned(grown("mask", "mask", ramp=90)),
     "mask, grown at 100": tuned(grown("mask", "mask", parent_steps=100)),
     "mask, grown at 400": tuned(grown("mask", "mask", parent_steps=400)),
+    "clone, noise, matrix rate 0.00025": tuned(grown("clone", "zero")),
     "clone, noise, imbalance 0.1": tuned(grown("clone", "zero", imbalance=0.1)),
+    "clone, noise, imbalance 0.9": tuned(grown("clone", "zero", imbalance=0.9)),
 }
 VARIANTS = {name: replace(arm, budgets=(0.5, 1.0)) for name, arm in VARIANTS.items()}
 

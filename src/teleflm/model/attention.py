@@ -4,13 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from teleflm.model.device import device_kind
+
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention (B, heads, S, d) of q on k and v (B, groups, T, d), T ≥ S.
 
     A single new position sees everything cached; several start from an empty cache.
     """
-    if q.device.type == "cpu" and q.dtype is torch.bfloat16:
+    if device_kind(q) == "cpu" and q.dtype is torch.bfloat16:
         # At the nano shapes' head_dim 16 PyTorch's CPU kernel takes 3 times as long in bf16 as in
         # fp32, forward and backward (torch 2.13; benchmarks/attention.py), and rounds more. At 64
         # it takes 0.7 times as long, which nobody trains on a CPU.

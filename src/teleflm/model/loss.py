@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from teleflm.model.device import device_kind
 from teleflm.model.network import TeleFLM
 
 # Logits that exist at a time, in fp32: 256 MB on a GPU; on a CPU what its caches hold.
@@ -48,7 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         w = weight.to(hidden.dtype)
         wide = torch.promote_types(hidden.dtype, torch.float32)
         multiplier = multiplier.to(wide)
-        rows = chunk_rows(len(weight), hidden.device.type)
+        rows = chunk_rows(len(weight), device_kind(hidden))
         tokens = vocabulary.rows(weight)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if wants_gradient else None

@@ -11,6 +11,7 @@ from teleflm.model.axes import Axis
 from teleflm.model.loss import autocast, loss_sum
 from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, whole
+from teleflm.parallel.materialise import materialise
 from teleflm.parallel.shard import Shard, square_norm
 
 
@@ -84,10 +85,12 @@ class OneProcess:
         self.device = device
         self._dtype = dtype
         self._micro_batch = micro_batch
-        network = TeleFLM(model).to(device, weights)
+        with torch.device("meta"):
+            network = TeleFLM(model).to(weights)
         if compiled:
             for block in network.model.layers:
                 block.compile()
+        materialise(network, network, model, device, weights)
         self.networks = [network]
         self.shards = [
             Shard(name, weight, weight, whole(weight.shape), is_counted=True)

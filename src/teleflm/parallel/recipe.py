@@ -10,8 +10,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import ParallelConfig, TrainingConfig
 from teleflm.model.loss import Vocabulary
-from teleflm.model.rope import rope_tables
 from teleflm.parallel.layout import padded_vocabulary, stage_layers, stages_of
+from teleflm.parallel.materialise import materialise
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.recomputation import recompute
 from teleflm.parallel.stage import Stage, stage_network
@@ -34,6 +34,17 @@ class Recipe:
     training: TrainingConfig
     weights: torch.dtype
 
+    @property
+    def gathered(self) -> torch.dtype:
+        """What weights travel in, and with them the residual stream; products may be in less."""
+        return _TORCH_DTYPES.get(self.parallel.gather_dtype or "", self.weights)
+
+    @property
+    def reduced(self) -> torch.dtype:
+        """What gradients travel in. Sums of many ranks: in the masters' precision, also where
+        weights travel in less."""
+        return _TORCH_DTYPES.get(self.parallel.reduce_dtype or "", self.weights)
+
 
 def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
     """This rank's pipeline stages, laid out, with weights yet to be filled in."""
@@ -52,7 +63,7 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
         network = stage_network(padded, layers[index], **ends)
         stage = Stage(network, vocabulary, **ends, dtype=recipe.training.dtype)
         _lay_out(stage, mesh, recipe)
-        _materialise(stage, model, mesh.device, recipe.weights)
+        materialise(stage, network, model, mesh.device, recipe.weights)
         stages.append(stage)
     return stages
 
@@ -73,12 +84,8 @@ def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
 
 def _shard(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     """Masters, gradients and moments sharded over the data-parallel ranks, a group a block."""
-    parallel = recipe.parallel
     policy = MixedPrecisionPolicy(
-        param_dtype=_TORCH_DTYPES.get(parallel.gather_dtype or ""),
-        # Sums of many ranks: in the masters' precision, also where weights travel in less.
-        reduce_dtype=_TORCH_DTYPES.get(parallel.reduce_dtype or "", recipe.weights),
-        cast_forward_inputs=False,
+        param_dtype=recipe.gathered, reduce_dtype=recipe.reduced, cast_forward_inputs=False
     )
     # A pipeline runs many micro-batches forward before it goes backward: gathering again for each
     # would cost more than the memory is worth.
@@ -98,14 +105,3 @@ def _shard(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
             # The loss is divided by the whole batch's tokens: gradients are summed over ranks.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-
-
-def _materialise(
-    stage: Stage, model: ModelConfig, device: torch.device, dtype: torch.dtype
-) -> None:
-    # Of the stage, not of its network: FSDP has to see it, or its shards would be others.
-    stage.to_empty(device=device)
-    network = stage.network
-    cos, sin = rope_tables(model)
-    network.model.cos, network.model.sin = (table.to(device, dtype) for table in (cos, sin))
-    network.set_multipliers(model.input_mult, model.logit_multiplier)

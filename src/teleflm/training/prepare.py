@@ -45,9 +45,8 @@ def prepare(
     """
     directory = Path(config.run_dir)
     layout = layout_for(config, ranks.count)
-    dtype = torch.float64 if config.training.dtype == "fp64" else torch.float32
     if ranks.many and ranks.first and rolled_back is None:
-        _tell_layout(config, layout, dtype)
+        _tell_layout(config, layout)
     mesh = build_mesh(layout, ranks.rank, device) if ranks.many else None
     held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
     found = newest_whole_checkpoint(directory, held)
@@ -61,7 +60,7 @@ def prepare(
         state = start_state(config, mixture, ranks, held)
     tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
     ranks.from_first(lambda: _write_down(config, mixture))
-    learner = Learner(state, config.optimizer, engine=_engine(config, mesh, device, dtype))
+    learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, device))
     run = Run(config, state, learner, mixture, tokenizer, ranks)
     if ranks.first and found is not None:
         over = "trained already, to" if run.step >= run.last_step else "going on from"
@@ -69,9 +68,14 @@ def prepare(
     return run
 
 
-def _tell_layout(config: RunConfig, layout: Layout, dtype: torch.dtype) -> None:
+def master_dtype(config: RunConfig) -> torch.dtype:
+    """What master weights and moments are in."""
+    return torch.float64 if config.training.dtype == "fp64" else torch.float32
+
+
+def _tell_layout(config: RunConfig, layout: Layout) -> None:
     # Before anything is allocated: where it does not fit, this is what one wants to read.
-    kept = largest_memory(config.final_model, layout, dtype.itemsize)
+    kept = largest_memory(config.final_model, layout, master_dtype(config).itemsize)
     print(
         f"{config.run_dir}: {layout}: {layout.ranks} ranks; {kept} on the largest rank; "
         "activations and what is gathered for a step come on top",
@@ -87,10 +91,10 @@ def _write_down(config: RunConfig, mixture: Mixture) -> None:
     write_yaml(directory / "config.yaml", config)
 
 
-def _engine(
-    config: RunConfig, mesh: Mesh | None, device: torch.device, weights: torch.dtype
-) -> Engine:
-    model, training = config.final_model, config.training
+def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Engine:
+    """What computes a run's steps on this rank of a mesh, or where there is none on its own; the
+    weights are yet to be filled in."""
+    model, training, weights = config.final_model, config.training, master_dtype(config)
     if mesh is not None:
         return ManyRanks(model, mesh, Recipe(config.parallel, training, weights))
     return OneProcess(

@@ -1,0 +1,228 @@
+"""A dry run: one rank's step of a job, at full size, by the code that trains it."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from teleflm.config.run import RunConfig
+from teleflm.errors import ConfigError
+from teleflm.growth.event import Event
+from teleflm.growth.grow import Growth, events_of
+from teleflm.growth.state import KINDS, Standing, TrainingState
+from teleflm.model.region import region_shape
+from teleflm.parallel.choose import layout_for
+from teleflm.parallel.engine import Engine
+from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
+from teleflm.parallel.mesh import AXES, Mesh, build_mesh
+from teleflm.planning.counting import Counting, Traffic
+from teleflm.planning.fake import fake_world
+from teleflm.training.faults import Verdict
+from teleflm.training.learner import Learner
+from teleflm.training.prepare import engine_of, master_dtype
+from teleflm.training.step import train_step
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What one rank does in a step.
+
+    Attributes:
+        rank: which one.
+        layout: of all.
+        stage_layers: the layers that it has, by stage.
+        parameters: that it holds, with the vocabulary's padding.
+        kept: bytes from step to step, by kind: parameters, gradients, optimizer.
+        peak: the most bytes at any moment.
+        flops: of matrix products and attention, by operator.
+        collectives: by mesh axis and kind.
+        micro_batches: in a step.
+        run: how many of them were run; the others are as the last ones.
+    """
+
+    rank: int
+    layout: Layout
+    stage_layers: tuple[range, ...]
+    parameters: int
+    kept: Mapping[str, int]
+    peak: int
+    flops: Mapping[str, int]
+    collectives: Mapping[str, Traffic]
+    micro_batches: int
+    run: int
+
+    @property
+    def activations(self) -> int:
+        """Bytes at the peak beyond what is kept: activations, gathered weights, buffers."""
+        return self.peak - sum(self.kept.values())
+
+
+def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> DryRun:
+    """Run a step of one rank on tensors without values, and count.
+
+    Of a step with very many micro-batches two shorter ones are run, with the pipeline full in both:
+    what the longer one has more, every further micro-batch has.
+
+    Args:
+        config: the run; data.path is not opened.
+        ranks, rank: all of the job, and this one.
+        device: the kind that it would compute on, `cuda` or `cpu`.
+
+    Raises:
+        ConfigError: a layout that cannot be had, or a rank that is not in it.
+    """
+    layout = layout_for(config, ranks)
+    if not 0 <= rank < ranks:
+        raise ConfigError(f"rank {rank}: the {ranks} ranks are 0 to {ranks - 1}; give one of them")
+    micro = micro_batch_of(config.training, layout, config.parallel.schedule)
+    count = config.training.global_batch // layout.dp // micro
+    # A round of the pipeline's micro-batches fills it, or two where each rank has several stages.
+    full = layout.pp * (layout.stages_per_rank + 1)
+    more = 1 if layout.stages_per_rank == 1 else layout.pp
+    if count <= full + 2 * more:
+        return _stepped(config, layout, rank, micro, count, device)
+    least = full + (count - full) % more
+    short = _stepped(config, layout, rank, micro, least, device)
+    longer = _stepped(config, layout, rank, micro, least + more, device)
+    return _extended(short, longer, count)
+
+
+def _extended(short: DryRun, longer: DryRun, count: int) -> DryRun:
+    """The step with `count` micro-batches, of which two shorter ones tell."""
+    times, rest = divmod(count - short.run, longer.run - short.run)
+    assert rest == 0
+
+    def at(before: int, after: int) -> int:
+        return before + times * (after - before)
+
+    return replace(
+        longer,
+        peak=at(short.peak, longer.peak),
+        flops={name: at(short.flops[name], value) for name, value in longer.flops.items()},
+        collectives={
+            name: Traffic(
+                at(short.collectives[name].count, value.count),
+                at(short.collectives[name].bytes, value.bytes),
+            )
+            for name, value in longer.collectives.items()
+        },
+        micro_batches=count,
+    )
+
+
+def _stepped(
+    config: RunConfig, layout: Layout, rank: int, micro: int, count: int, device: str
+) -> DryRun:
+    """One step of so many micro-batches."""
+    # Compiled blocks are counted as they are written.
+    training = config.training.model_copy(
+        update={"global_batch": micro * count * layout.dp, "micro_batch": micro, "compile": False}
+    )
+    config = config.model_copy(update={"training": training})
+    model = config.final_model
+    with fake_world(rank, layout.ranks, device) as tensors:
+        mesh = build_mesh(layout, rank, torch.device("cpu")) if layout.ranks > 1 else None
+        with tensors:
+            state = empty_state(config, layout, rank)
+            length = config.data.sequence_length + 1
+            batch = torch.zeros(micro * count, length, dtype=torch.int64)
+        counted, engine = counted_step(config, mesh, state, batch, tensors)
+        parameters = sum(shard.local.numel() for shard in engine.shards)
+        each = master_dtype(config).itemsize
+        layers = stage_layers(model, layout.stages)
+        return DryRun(
+            rank=rank,
+            layout=layout,
+            stage_layers=tuple(layers[stage] for stage in stages_of(layout, rank)),
+            parameters=parameters,
+            kept={
+                "parameters": parameters * each,
+                "gradients": parameters * each,
+                "optimizer": 2 * parameters * each,
+            },
+            peak=counted.peak,
+            flops=dict(counted.flops),
+            collectives=counted.collectives,
+            micro_batches=count,
+            run=count,
+        )
+
+
+def counted_step(
+    config: RunConfig,
+    mesh: Mesh | None,
+    state: TrainingState,
+    batch: Tensor,
+    tensors: AbstractContextManager[object],
+) -> tuple[Counting, Engine]:
+    """The first step that training takes from a state, counted; and what computed it.
+
+    Args:
+        config: the run.
+        mesh: its ranks, None for one process.
+        state: of what this rank holds.
+        batch: what it reads, token ids (B, S + 1).
+        tensors: what the step runs in, where those are fake.
+    """
+    engine = engine_of(config, mesh, batch.device)
+    learner = Learner(state, config.optimizer, engine=engine)
+    with tensors, Counting(axis_names(mesh)) as counted:
+        counted.add([batch, *kept_tensors(learner)])
+        clip = config.optimizer.clip
+        train_step(learner, batch, step=0, factor=1.0, clip=clip, judge=lambda *_: Verdict())
+    return counted, engine
+
+
+def kept_tensors(learner: Learner) -> list[Tensor]:
+    """What a learner has in memory from step to step."""
+    tensors: list[Tensor] = []
+    for network in learner.engine.networks:
+        tensors += [buffer for buffer in network.buffers() if buffer is not None]
+    for shard in learner.engine.shards:
+        tensors += [shard.local, *learner.optimizer.state[shard.local].values()]
+    return tensors
+
+
+def axis_names(mesh: Mesh | None) -> dict[str, str]:
+    """The mesh axis of each process group, by the group's name; `world` is all ranks."""
+    if mesh is None:
+        return {}
+    groups = {axis: mesh.axes[axis].get_group() for axis in AXES}
+    # Where an axis has all ranks, its group may be that of all.
+    named = {"world": dist.distributed_c10d._get_default_group(), **groups}
+    return {str(group.group_name): axis for axis, group in named.items()}
+
+
+def empty_state(config: RunConfig, layout: Layout, rank: int) -> TrainingState:
+    """A state before the run's first step, whose tensors have no values yet.
+
+    A parent to grow from is taken as trained for no step; where its new layers go does not matter.
+    """
+    model, dtype = config.final_model, master_dtype(config)
+    held = regions(layout, model, rank)
+    fresh = Event(operator="init", to=config.model, seed=config.seed)
+    standing = Standing(config.model, 0, 0, 0, 0, 0, (fresh,))
+    if config.growth is not None:
+        growth = replace(Growth.of(config.growth, config.seed), place="even")
+        for event in events_of(standing, growth):
+            standing = standing.with_event(event)
+    kinds = {
+        kind: {
+            name: torch.empty(region_shape(region), dtype=dtype) for name, region in held.items()
+        }
+        for kind in KINDS
+    }
+    return TrainingState(
+        model=model,
+        adam_steps=0,
+        step=0,
+        tokens=0,
+        sequences=0,
+        flops=0,
+        lineage=standing.lineage,
+        regions=held,
+        **kinds,
+    )

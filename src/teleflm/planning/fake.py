@@ -1,0 +1,73 @@
+"""One rank of a world that is not there.
+
+Its collectives go into the void and its tensors have shapes but no values, so that the real code
+runs at any size, allocates nothing, and all it would have done can be counted.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from teleflm.model.device import as_if_on
+from teleflm.parallel.materialise import materialising_in
+from teleflm.parallel.mesh import build_mesh
+
+
+class FakeTensors(TorchDispatchMode):
+    """Tensors made inside of it have no values; where code asks for one, it is 1.
+
+    So losses are sound, and pipeline stages agree that all know their shapes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Weights that are laid out have real tensors in them beside the fake ones.
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def __enter__(self) -> "FakeTensors":
+        self._mode.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._mode.__exit__(*error)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            # What it computes with comes by here next.
+            return NotImplemented
+        if func is torch.ops.aten._local_scalar_dense.default:
+            dtype = args[0].dtype
+            return 1.0 if dtype.is_floating_point else True if dtype is torch.bool else 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def fake_world(rank: int, ranks: int, device: str) -> Iterator[FakeTensors]:
+    """A process group of `ranks`, of which this process is `rank` and the only one.
+
+    Args:
+        rank, ranks: this rank and all.
+        device: the kind that the code takes the CPU for, `cuda` or `cpu`.
+
+    Yields:
+        What weights are materialised in, and the step is to run in.
+    """
+    tensors = FakeTensors()
+    dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
+    try:
+        with as_if_on(device), materialising_in(tensors):
+            yield tensors
+    finally:
+        dist.destroy_process_group()
+        build_mesh.cache_clear()

@@ -1,0 +1,39 @@
+"""What a rank does in a case of the dry run's suite: a real step, counted."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from teleflm.config.run import resolve_run
+from teleflm.growth.state import TrainingState
+from teleflm.parallel.choose import layout_for
+from teleflm.parallel.mesh import build_mesh
+from teleflm.planning.dryrun import counted_step, empty_state
+
+
+def real_step(data: dict[str, Any]) -> dict[str, Any]:
+    """What one rank's first step has: bytes, FLOPs, collectives."""
+    config = resolve_run(data, "the test")
+    layout = layout_for(config, dist.get_world_size())
+    mesh = build_mesh(layout, dist.get_rank(), torch.device("cpu"))
+    share = config.training.global_batch // layout.dp
+    batch = torch.randint(config.model.vocab_size, (share, config.data.sequence_length + 1))
+    state = filled_state(empty_state(config, layout, dist.get_rank()))
+    counted, engine = counted_step(config, mesh, state, batch, nullcontext())
+    return {
+        "parameters": sum(shard.local.numel() for shard in engine.shards),
+        "peak": counted.peak,
+        "flops": dict(counted.flops),
+        "collectives": counted.collectives,
+    }
+
+
+def filled_state(state: TrainingState) -> TrainingState:
+    """A state with small weights and no history."""
+    for name, weight in state.weights.items():
+        weight.normal_(std=0.02)
+        state.exp_avg[name].zero_()
+        state.exp_avg_sq[name].zero_()
+    return state

@@ -1,0 +1,57 @@
+"""The dry run of a rank is the rank's real step: the same bytes, FLOPs and collectives."""
+
+from typing import Any
+
+import pytest
+
+from teleflm.config.run import resolve_run
+from teleflm.planning.dryrun import dry_run
+from tests.distributed.stepping import real_step
+from tests.distributed.world import World
+
+MODEL = {
+    "vocab_size": 1000,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "tp": {"tp": 4, "dp_replicate": 2},
+    "pp": {"pp": 8},
+    "dp": {},
+    "dp-replicate": {"dp_replicate": 8},
+    "tp-pp": {"tp": 4, "pp": 2},
+    "tp-dp": {"tp": 2, "activation_checkpointing": "full"},
+    "pp-dp": {"pp": 4, "activation_checkpointing": "selective"},
+    "tp-pp-dp": {"tp": 2, "pp": 2},
+    "interleaved": {"tp": 2, "pp": 4, "schedule": "interleaved"},
+    "zero-bubble": {"pp": 4, "schedule": "zero_bubble"},
+    "narrow": {"pp": 2, "gather_dtype": "bf16", "reduce_dtype": "bf16"},
+}
+
+
+def run_of(parallel: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A RUN of 16 sequences a step."""
+    return {
+        "run_dir": "run",
+        "model": MODEL,
+        "data": {"path": "store", "sequence_length": 64},
+        "training": {"steps": 1, "global_batch": 16, "micro_batch": 1, "dtype": "bf16"},
+        "parallel": parallel,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_dry_run_is_the_real_step(eight: World, name: str) -> None:
+    data = run_of(LAYOUTS[name])
+    for rank, real in enumerate(eight.run(real_step, data)):
+        dry = dry_run(resolve_run(data, "the test"), 8, rank, "cpu")
+        assert dry.parameters == real["parameters"]
+        assert dry.flops == real["flops"]
+        assert dry.collectives == real["collectives"]
+        assert dry.peak == pytest.approx(real["peak"], rel=0.05)

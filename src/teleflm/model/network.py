@@ -62,8 +62,11 @@ class Embedding(nn.Embedding):
 
     def forward(self, tokens: Tensor) -> Tensor:
         embedded = F.embedding(tokens, self.weight)
-        # The mask after the look-up: V × D products would be wasted on a few rows.
-        return embedded if self.column_mask is None else embedded * self.column_mask
+        if self.column_mask is None:
+            return embedded
+        # The mask after the look-up: V × D products would be wasted on a few rows. The stream stays
+        # in the precision that it has without masks, which those that receive it count on.
+        return (embedded * self.column_mask).to(embedded.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -86,8 +89,9 @@ class RMSNorm(nn.Module):
             y = F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         else:
             fraction = self.width_fraction
-            mean_square = x.square().mean(-1, keepdim=True)
-            y = x * torch.rsqrt(mean_square + self.eps * fraction) * (self.weight * fraction.sqrt())
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps * fraction)
+            y = wide * scale * (self.weight * fraction.sqrt())
         # One cast here instead of one in each of the linears that read y.
         kind = x.device.type
         return y.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else y

@@ -46,7 +46,9 @@ class ManyRanks:
         self._pipeline = None
         if layout.pp > 1:
             micro_batches = self._share // self._micro_batch
-            self._pipeline = Pipeline(self._stages, mesh, recipe.parallel.schedule, micro_batches)
+            self._pipeline = Pipeline(
+                self._stages, mesh, recipe.parallel.schedule, micro_batches, recipe.gathered
+            )
 
     def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
         if self._pipeline is not None:

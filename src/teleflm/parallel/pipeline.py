@@ -24,19 +24,27 @@ class Pipeline:
         mesh: all ranks.
         kind: which of PyTorch's schedules.
         micro_batches: into how many parts each batch is split.
+        stream: what the residual stream travels in.
     """
 
     def __init__(
-        self, stages: list[Stage], mesh: Mesh, kind: PipelineSchedule, micro_batches: int
+        self,
+        stages: list[Stage],
+        mesh: Mesh,
+        kind: PipelineSchedule,
+        micro_batches: int,
+        stream: torch.dtype,
     ) -> None:
         self._mesh = mesh
-        self._schedule = self._build(stages, kind, micro_batches)
+        self._stages, self._kind, self._micro_batches = stages, kind, micro_batches
+        self._stream = stream
+        self._schedule: Any = None
 
     def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
         """Add the gradient of Σ loss / predictions of this rank's batch (B, S + 1)."""
         losses: list[Tensor] = []
         self._predictions = predictions
-        self._schedule.step(
+        self._schedule_for(batch).step(
             *self._inputs(batch), **self._targets(batch), losses=losses, return_outputs=False
         )
         return self._total(losses)
@@ -45,7 +53,9 @@ class Pipeline:
         """Σ loss in nats of as many token rows (B, S + 1) as a batch has; -1 pads."""
         losses: list[Tensor] = []
         self._predictions = 1
-        self._schedule.eval(*self._inputs(rows.clamp(min=0)), **self._targets(rows), losses=losses)
+        self._schedule_for(rows).eval(
+            *self._inputs(rows.clamp(min=0)), **self._targets(rows), losses=losses
+        )
         return self._total(losses)
 
     def _inputs(self, batch: Tensor) -> tuple[Tensor, ...]:
@@ -61,24 +71,53 @@ class Pipeline:
         total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
         return total + sum(loss.detach() for loss in losses)
 
-    def _build(self, parts: list[Stage], kind: PipelineSchedule, micro_batches: int) -> Any:
+    def _schedule_for(self, batch: Tensor) -> Any:
+        """The schedule, made at the first batch (B, S + 1); all have its shape."""
+        if self._schedule is None:
+            rows, length = batch.shape
+            self._schedule = self._build(rows // self._micro_batches, length - 1)
+        return self._schedule
+
+    def _build(self, rows: int, length: int) -> Any:
         layout, place = self._mesh.layout, self._mesh.place
         group = self._mesh.axes["pp"].get_group()
         stages = [
             PipelineStage(
-                stage, place.pp + index * layout.pp, layout.stages, self._mesh.device, group=group
+                stage,
+                place.pp + index * layout.pp,
+                layout.stages,
+                self._mesh.device,
+                # Told, not found out: that would be a forward and a backward pass more.
+                input_args=self._input(stage, rows, length),
+                output_args=self._output(stage, rows, length),
+                group=group,
             )
-            for index, stage in enumerate(parts)
+            for index, stage in enumerate(self._stages)
         ]
         options: dict[str, Any] = {"loss_fn": self._loss, "scale_grads": False}
-        if kind == "1f1b":
+        if self._kind == "1f1b":
             (stage,) = stages
-            return Schedule1F1B(stage, micro_batches, **options)
+            return Schedule1F1B(stage, self._micro_batches, **options)
         kinds: dict[PipelineSchedule, Any] = {
             "interleaved": ScheduleInterleaved1F1B,
             "zero_bubble": ScheduleInterleavedZeroBubble,
         }
-        return kinds[kind](stages, micro_batches, **options)
+        return kinds[self._kind](stages, self._micro_batches, **options)
+
+    def _input(self, stage: Stage, rows: int, length: int) -> Tensor:
+        if stage.is_first:
+            return torch.empty(rows, length, dtype=torch.int64, device="meta")
+        return self._residual_stream(stage, rows, length)
+
+    def _output(self, stage: Stage, rows: int, length: int) -> Tensor:
+        if stage.is_last:
+            return torch.empty(1, dtype=torch.float64, device="meta", requires_grad=True)
+        return self._residual_stream(stage, rows, length)
+
+    def _residual_stream(self, stage: Stage, rows: int, length: int) -> Tensor:
+        """Of one micro-batch, as it goes from stage to stage: (B, S / tp, D)."""
+        shape = rows, length // self._mesh.layout.tp, stage.network.config.hidden_size
+        return torch.empty(shape, dtype=self._stream, device="meta", requires_grad=True)
 
     def _loss(self, output: Tensor, _: Tensor) -> Tensor:
         return output.sum() / self._predictions

@@ -34,6 +34,17 @@ class Recipe:
     training: TrainingConfig
     weights: torch.dtype
 
+    @property
+    def gathered(self) -> torch.dtype:
+        """What weights travel in, and with them the residual stream; products may be in less."""
+        return _TORCH_DTYPES.get(self.parallel.gather_dtype or "", self.weights)
+
+    @property
+    def reduced(self) -> torch.dtype:
+        """What gradients travel in. Sums of many ranks: in the masters' precision, also where
+        weights travel in less."""
+        return _TORCH_DTYPES.get(self.parallel.reduce_dtype or "", self.weights)
+
 
 def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
     """This rank's pipeline stages, laid out, with weights yet to be filled in."""
@@ -73,12 +84,8 @@ def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
 
 def _shard(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     """Masters, gradients and moments sharded over the data-parallel ranks, a group a block."""
-    parallel = recipe.parallel
     policy = MixedPrecisionPolicy(
-        param_dtype=_TORCH_DTYPES.get(parallel.gather_dtype or ""),
-        # Sums of many ranks: in the masters' precision, also where weights travel in less.
-        reduce_dtype=_TORCH_DTYPES.get(parallel.reduce_dtype or "", recipe.weights),
-        cast_forward_inputs=False,
+        param_dtype=recipe.gathered, reduce_dtype=recipe.reduced, cast_forward_inputs=False
     )
     # A pipeline runs many micro-batches forward before it goes backward: gathering again for each
     # would cost more than the memory is worth.

@@ -25,7 +25,7 @@ class Stage(nn.Module):
         super().__init__()
         self.network = network
         self._vocabulary = vocabulary
-        self._is_first, self._is_last = is_first, is_last
+        self.is_first, self.is_last = is_first, is_last
         self._dtype = dtype
 
     def forward(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -40,10 +40,10 @@ class Stage(nn.Module):
         """
         network = self.network
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._dtype == "bf16"):
-            if self._is_first:
+            if self.is_first:
                 x = network.embed(x)
             x = network.layers(x, slice(0, targets.shape[1]))
-            if not self._is_last:
+            if not self.is_last:
                 return x
             loss = cross_entropy_sum(
                 whole_sequence(network.model.norm(x)),

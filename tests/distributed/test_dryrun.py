@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from teleflm.config.run import resolve_run
-from teleflm.planning.dryrun import dry_run
+from teleflm.planning.dryrun import dry_runs
 from tests.distributed.stepping import real_step
 from tests.distributed.world import World
 
@@ -49,8 +49,8 @@ def run_of(parallel: dict[str, Any], **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_dry_run_is_the_real_step(eight: World, name: str) -> None:
     data = run_of(LAYOUTS[name])
-    for rank, real in enumerate(eight.run(real_step, data)):
-        dry = dry_run(resolve_run(data, "the test"), 8, rank, "cpu")
+    dry_steps = dry_runs(resolve_run(data, "the test"), 8, range(8), "cpu")
+    for real, dry in zip(eight.run(real_step, data), dry_steps, strict=True):
         assert dry.parameters == real["parameters"]
         assert dry.flops == real["flops"]
         assert dry.collectives == real["collectives"]

@@ -13,6 +13,7 @@ from teleflm import __version__
 from teleflm.cli import (
     data,
     demo,
+    dryrun,
     export,
     generate,
     grow,
@@ -80,6 +81,7 @@ app.command()(train.train)
 app.command()(series.series)
 app.command()(grow.grow)
 app.command()(verify.verify)
+app.command()(dryrun.dryrun)
 app.command("import")(import_.import_)
 app.command()(export.export)
 app.command()(generate.generate)

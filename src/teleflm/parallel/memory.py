@@ -21,8 +21,8 @@ class Memory:
 
     def __str__(self) -> str:
         return (
-            f"parameters {_size(self.parameters)}, gradients {_size(self.gradients)}, "
-            f"optimizer {_size(self.optimizer)}"
+            f"parameters {size_text(self.parameters)}, gradients {size_text(self.gradients)}, "
+            f"optimizer {size_text(self.optimizer)}"
         )
 
 
@@ -49,7 +49,7 @@ def largest_memory(model: ModelConfig, layout: Layout, bytes_each: int = 4) -> M
     return max(found, key=lambda each: each.parameters)
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """Bytes with three significant digits: 1.23 GB."""
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if count >= unit:

@@ -1,8 +1,12 @@
 """A dry run: one rank's step of a job, at full size, by the code that trains it."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 
 import torch
 import torch.distributed as dist
@@ -19,7 +23,7 @@ from teleflm.parallel.engine import Engine
 from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
 from teleflm.parallel.mesh import AXES, Mesh, build_mesh
 from teleflm.planning.counting import Counting, Traffic
-from teleflm.planning.fake import fake_world
+from teleflm.planning.fake import FakeTensors, fake_world
 from teleflm.training.faults import Verdict
 from teleflm.training.learner import Learner
 from teleflm.training.prepare import engine_of, master_dtype
@@ -64,7 +68,7 @@ def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> D
     """Run a step of one rank on tensors without values, and count.
 
     Of a step with very many micro-batches two shorter ones are run, with the pipeline full in both:
-    what the longer one has more, every further micro-batch has.
+    what the longer one has more, every further micro-batch has. One a process: see `dry_runs`.
 
     Args:
         config: the run; data.path is not opened.
@@ -82,12 +86,24 @@ def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> D
     # A round of the pipeline's micro-batches fills it, or two where each rank has several stages.
     full = layout.pp * (layout.stages_per_rank + 1)
     more = 1 if layout.stages_per_rank == 1 else layout.pp
-    if count <= full + 2 * more:
-        return _stepped(config, layout, rank, micro, count, device)
-    least = full + (count - full) % more
-    short = _stepped(config, layout, rank, micro, least, device)
-    longer = _stepped(config, layout, rank, micro, least + more, device)
-    return _extended(short, longer, count)
+    with fake_world(rank, ranks, device) as tensors:
+        mesh = build_mesh(layout, rank, torch.device("cpu")) if ranks > 1 else None
+        stepped = partial(_stepped, config, layout, rank, mesh, tensors, micro)
+        if count <= full + 2 * more:
+            return stepped(count)
+        least = full + (count - full) % more
+        return _extended(stepped(least), stepped(least + more), count)
+
+
+def dry_runs(
+    config: RunConfig, ranks: int, which: Sequence[int], device: str = "cuda"
+) -> Iterator[DryRun]:
+    """`dry_run` of several ranks, each in a process of its own, in their order."""
+    # A process group that was left lives on in what PyTorch remembers of layouts.
+    with ProcessPoolExecutor(
+        os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        yield from pool.map(partial(dry_run, config, ranks, device=device), which)
 
 
 def _extended(short: DryRun, longer: DryRun, count: int) -> DryRun:
@@ -114,41 +130,44 @@ def _extended(short: DryRun, longer: DryRun, count: int) -> DryRun:
 
 
 def _stepped(
-    config: RunConfig, layout: Layout, rank: int, micro: int, count: int, device: str
+    config: RunConfig,
+    layout: Layout,
+    rank: int,
+    mesh: Mesh | None,
+    tensors: FakeTensors,
+    micro: int,
+    count: int,
 ) -> DryRun:
-    """One step of so many micro-batches."""
+    """One step of `count` micro-batches of `micro` sequences."""
     # Compiled blocks are counted as they are written.
     training = config.training.model_copy(
         update={"global_batch": micro * count * layout.dp, "micro_batch": micro, "compile": False}
     )
     config = config.model_copy(update={"training": training})
-    model = config.final_model
-    with fake_world(rank, layout.ranks, device) as tensors:
-        mesh = build_mesh(layout, rank, torch.device("cpu")) if layout.ranks > 1 else None
-        with tensors:
-            state = empty_state(config, layout, rank)
-            length = config.data.sequence_length + 1
-            batch = torch.zeros(micro * count, length, dtype=torch.int64)
-        counted, engine = counted_step(config, mesh, state, batch, tensors)
-        parameters = sum(shard.local.numel() for shard in engine.shards)
-        each = master_dtype(config).itemsize
-        layers = stage_layers(model, layout.stages)
-        return DryRun(
-            rank=rank,
-            layout=layout,
-            stage_layers=tuple(layers[stage] for stage in stages_of(layout, rank)),
-            parameters=parameters,
-            kept={
-                "parameters": parameters * each,
-                "gradients": parameters * each,
-                "optimizer": 2 * parameters * each,
-            },
-            peak=counted.peak,
-            flops=dict(counted.flops),
-            collectives=counted.collectives,
-            micro_batches=count,
-            run=count,
-        )
+    with tensors:
+        state = empty_state(config, layout, rank)
+        length = config.data.sequence_length + 1
+        batch = torch.zeros(micro * count, length, dtype=torch.int64)
+    counted, engine = counted_step(config, mesh, state, batch, tensors)
+    parameters = sum(shard.local.numel() for shard in engine.shards)
+    each = master_dtype(config).itemsize
+    layers = stage_layers(config.final_model, layout.stages)
+    return DryRun(
+        rank=rank,
+        layout=layout,
+        stage_layers=tuple(layers[stage] for stage in stages_of(layout, rank)),
+        parameters=parameters,
+        kept={
+            "parameters": parameters * each,
+            "gradients": parameters * each,
+            "optimizer": 2 * parameters * each,
+        },
+        peak=counted.peak,
+        flops=dict(counted.flops),
+        collectives=counted.collectives,
+        micro_batches=count,
+        run=count,
+    )
 
 
 def counted_step(

@@ -17,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from teleflm.model.device import as_if_on
 from teleflm.parallel.materialise import materialising_in
-from teleflm.parallel.mesh import build_mesh
 
 
 class FakeTensors(TorchDispatchMode):
@@ -70,4 +69,3 @@ def fake_world(rank: int, ranks: int, device: str) -> Iterator[FakeTensors]:
             yield tensors
     finally:
         dist.destroy_process_group()
-        build_mesh.cache_clear()

@@ -99,7 +99,7 @@ class Counting(TorchDispatchMode):
             # What it computes with comes by here next.
             return NotImplemented
         out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
+        for leaf in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._track(leaf)
         packet = func._overloadpacket
@@ -121,11 +121,13 @@ class Counting(TorchDispatchMode):
 
     def _track(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self._storages:
+        key, size = storage._cdata, storage.nbytes()
+        known = self._storages.get(key)
+        if known is None:
             self._storages[key] = 0
             finalize(storage, self._set, key, None)
-        self._set(key, storage.nbytes())
+        if known != size:
+            self._set(key, size)
 
     def _resized(self, storage: torch.UntypedStorage) -> None:
         if storage._cdata in self._storages:

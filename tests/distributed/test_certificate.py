@@ -16,7 +16,13 @@ from teleflm.data.store import TokenStore
 from teleflm.growth.grow import Growth
 from teleflm.growth.state import Kind
 from teleflm.training.growing import grow_checkpoint
-from tests.distributed.certifying import certify, command, logits, regrown_but_for_one_piece
+from tests.distributed.certifying import (
+    certify,
+    certify_on_one_rank,
+    command,
+    logits,
+    regrown_but_for_one_piece,
+)
 from tests.distributed.resume import train_up_to
 from tests.distributed.test_growth import TWICE
 from tests.distributed.test_resume import ALL_AXES, MODEL, run_of
@@ -87,6 +93,15 @@ def test_one_wrong_entry_is_found_whosever_share_it_is_in(
 ) -> None:
     for found in eight.run(regrown_but_for_one_piece, parent, cloned):
         assert found == [True, *[False] * 8]
+
+
+def test_without_memory_on_one_rank_none_trains(eight: World, parent: Path, cloned: Path) -> None:
+    for found in eight.run(certify, parent, cloned, ALL_AXES, 5):
+        assert found["exact"] and found["regrown"] and found["trajectory"] is None
+
+
+def test_in_memory_one_rank_certifies_by_itself(eight: World, parent: Path, cloned: Path) -> None:
+    assert eight.run(certify_on_one_rank, parent, cloned) == [*[None] * 7, True]
 
 
 def test_ranks_compute_a_streamed_network_together(eight: World, cloned: Path) -> None:

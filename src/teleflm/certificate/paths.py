@@ -56,13 +56,14 @@ def certify_paths(
     job = job_of(*models, parallel or ParallelConfig(), ranks)
     layout = layout_of(job, ranks.count)
     lineages = parent.state.lineage, child.state.lineage
-    if not growths_since(*lineages) and any(each[-1].operator == "import" for each in lineages):
-        return certify_on(streamed(ranks, layout), parent.state, child.state)
-    if ranks.first:
+    has_moments = growths_since(*lineages) or all(
+        each[-1].operator != "import" for each in lineages
+    )
+    if has_moments and ranks.first:
         _tell_relation(source, grown, parent, child)
     if device is None or not ranks.many:
         device = torch.device("cpu")
-    if not _fits(models, layout, ranks, device):
+    if not (has_moments and _fits(models, layout, ranks, device)):
         return certify_on(streamed(ranks, layout), parent.state, child.state)
     optimizer = parent.config.optimizer if parent.config is not None else OptimizerConfig()
     if not ranks.many:

@@ -39,7 +39,7 @@ def verify(
         if rank() == 0:
             _tell(source, grown, certificate, json)
     elif layout is not None:
-        raise typer.BadParameter("is for the certificate of SRC DST", param_hint="--layout")
+        raise typer.BadParameter("it lays a certificate out; give DST too", param_hint="--layout")
     elif rank() == 0:
         _check_files(source, json)
 

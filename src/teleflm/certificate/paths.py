@@ -56,7 +56,7 @@ def certify_paths(
     job = job_of(*models, parallel or ParallelConfig(), ranks)
     layout = layout_of(job, ranks.count)
     lineages = parent.state.lineage, child.state.lineage
-    has_moments = growths_since(*lineages) or all(
+    has_moments = bool(growths_since(*lineages)) or all(
         each[-1].operator != "import" for each in lineages
     )
     if has_moments and ranks.first:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import teleflm.growth.ramp
-from teleflm.certificate.certify import certify, certify_streamed
+from teleflm.certificate.bench import streamed
+from teleflm.certificate.certify import certify, certify_on
 from teleflm.certificate.record import Certificate
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
@@ -17,6 +18,8 @@ from teleflm.growth.ramp import Ramp, ramp_between
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import Axis
 from teleflm.model.network import RMSNorm
+from teleflm.parallel.layout import Layout
+from teleflm.parallel.ranks import Ranks
 from teleflm.training.learner import Learner
 from tests.growing import CHILD, OPTIMIZER, PARENT, trained_state
 
@@ -222,13 +225,14 @@ def test_a_new_weight_that_is_not_what_the_seed_gives_is_noticed(parent: Trainin
 
 
 def test_streamed_it_is_the_same_function(parent: TrainingState) -> None:
+    bench = streamed(Ranks(), Layout())
     for width in ("mask", "zero"):
         grown = grow(parent, CHILD, ramp=9, seed=1, width=width)
-        certificate = certify_streamed(parent.lazy(), grown.lazy())
+        certificate = certify_on(bench, parent.lazy(), grown.lazy())
         assert certificate.exact and certificate.regrown and certificate.trajectory is None
         in_memory = certify(parent, grown, steps=1)
         for figure in ("max_relative_logit_error", "float32_max_relative_logit_error"):
-            streamed, live = (getattr(each.function, figure) for each in (certificate, in_memory))
-            assert streamed == pytest.approx(live, rel=20), "the same order of magnitude"
+            read, live = (getattr(each.function, figure) for each in (certificate, in_memory))
+            assert read == pytest.approx(live, rel=20), "the same order of magnitude"
         broken = replace(grown, exp_avg={**grown.exp_avg, "lm_head.weight": torch.zeros(53, 37)})
-        assert not certify_streamed(parent.lazy(), broken.lazy()).exact
+        assert not certify_on(bench, parent.lazy(), broken.lazy()).exact

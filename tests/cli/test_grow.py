@@ -106,6 +106,15 @@ def test_a_certificate_that_cannot_be_kept_is_still_told(
     assert f"{out}: the certificate is not kept there" in verified.err
 
 
+def test_a_layout_is_one_of_the_ranks_there_are(teleflm: Command, run: Path, grown: Path) -> None:
+    for arguments, words in {
+        (run, grown, "--layout", "tp=2"): "parallel.tp 2 × parallel.pp 1 does not divide 1 ranks",
+        (run, "--layout", "tp=1"): "--layout: it lays a certificate out; give DST too",
+    }.items():
+        refused = teleflm("verify", *arguments)
+        assert refused.code == 2 and words in refused.err, refused.err
+
+
 def test_copies_are_said_to_be_another_function(
     teleflm: Command, run: Path, tmp_path: Path, double: str
 ) -> None:

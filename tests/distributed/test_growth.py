@@ -77,7 +77,12 @@ def test_a_series_has_a_layout_for_each_stage(
         shared = {key: run[key] for key in ("seed", "data", "optimizer", "schedule", "evaluation")}
         training = {"steps": 4, "global_batch": 8, "micro_batch": 2, "dtype": "fp64"}
         stages = [
-            {"name": "small", "model": run["model"], "parallel": layouts[0]},
+            # A short context, as the certificate's text is as long.
+            {
+                "name": "small",
+                "model": {**run["model"], "max_position_embeddings": 17},
+                "parallel": layouts[0],
+            },
             {
                 "name": "large",
                 "growth": {"to": TWICE, "place": "even", "width": "clone", "ramp": 2},

@@ -9,14 +9,12 @@ tensors: whether they are what the lineage says.
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from teleflm.certificate.function import (
-    function_error,
-    random_tokens,
-    streamed_function_error,
-)
+from teleflm.certificate.bench import ROWS, STEPS, Bench, in_memory, positions
+from teleflm.certificate.function import function_error, random_tokens
 from teleflm.certificate.record import Certificate
-from teleflm.certificate.trajectory import sharpened, trajectory_error
+from teleflm.certificate.trajectory import own_text, sharpened, trajectory_error
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import Event, Lineage
 from teleflm.growth.grow import replayed
@@ -24,9 +22,8 @@ from teleflm.growth.operators import keeps_trajectory
 from teleflm.growth.state import KINDS, LazyState, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
 from teleflm.model.region import row_stretches
-from teleflm.training.learner import Learner
+from teleflm.parallel.ranks import Ranks
 
-_STEPS = 30
 _BYTES_AT_A_TIME = 64 << 20
 
 
@@ -35,7 +32,7 @@ def certify(
     child: TrainingState,
     *,
     optimizer: OptimizerConfig | None = None,
-    steps: int = _STEPS,
+    steps: int = STEPS,
     seed: int = 0,
 ) -> Certificate:
     """Certify a growth: `child` as `grow` made it against the `parent` that it was made from.
@@ -50,41 +47,44 @@ def certify(
     Raises:
         CheckpointError: the two do not share a vocabulary.
     """
-    config = sharpened(optimizer or OptimizerConfig(), parent)
-    tokens = random_tokens(parent.model, child.model, seed)
-    growths = growths_since(parent.lineage, child.lineage)
-    (before, after), single = (
-        [Learner(state, config, dtype) for state in (parent, child)]
-        for dtype in (torch.float64, torch.float32)
-    )
-    # The live networks, masks and all: what is certified is what trains.
-    function = function_error(
-        [before.network, after.network], [each.network for each in single], growths, tokens
-    )
-    del single
-    regrown = is_regrown(parent.lazy(), child.lazy(), growths)
-    if regrown and any(event.imbalance for event in growths):
-        # Broken on purpose: up to then, clones stay equal and learn as what they are clones of.
-        del after
-        after = Learner(_unbroken(parent, growths), config, torch.float64)
-    if not all(keeps_trajectory(event) for event in growths):
-        steps = 0
-    trajectory = trajectory_error([before, after], (parent.step, child.step), steps, tokens, seed)
-    return Certificate(function, trajectory, _operators(growths), regrown)
+    bench = in_memory(sharpened(optimizer or OptimizerConfig(), parent.model))
+    return certify_on(bench, parent.lazy(), child.lazy(), steps=steps, seed=seed)
 
 
-def certify_streamed(parent: LazyState, child: LazyState, *, seed: int = 0) -> Certificate:
-    """Certify function and tensors of states that no memory holds; there is no trajectory.
+def certify_on(
+    bench: Bench, parent: LazyState, child: LazyState, *, steps: int = STEPS, seed: int = 0
+) -> Certificate:
+    """Certify a growth with what there is; the same on every rank of the bench. Where nothing can
+    be trained there, there is no trajectory.
 
     Raises:
-        CheckpointError: the two do not share a vocabulary.
+        CheckpointError: the two do not share a vocabulary, or what is read is not finite.
     """
+    shape = (ROWS, positions(parent.model, child.model) + 1)
+    tokens = random_tokens(parent.model, child.model, shape, seed)
     growths = growths_since(parent.lineage, child.lineage)
-    tokens = random_tokens(parent.model, child.model, seed)
-    function = streamed_function_error(parent, child, growths, tokens)
-    return Certificate(
-        function, None, _operators(growths), is_regrown(parent, child, growths), rounded=not growths
+    function = function_error(bench.network, parent, child, growths, tokens)
+    regrown = is_regrown(parent, child, growths, bench.ranks)
+    trajectory = None
+    if bench.learner is not None:
+        if not all(keeps_trajectory(event) for event in growths):
+            steps = 0
+        # Up to where it is broken on purpose: clones stay equal, and learn as what they are of.
+        is_broken = regrown and any(event.imbalance for event in growths)
+        states = parent, _unbroken(parent, growths) if is_broken else child
+        text = _text(bench, parent, steps + 1, shape, seed)
+        learners = [bench.learner(state) for state in states]
+        trajectory = trajectory_error(learners, (parent.step, child.step), text)
+    certificate = Certificate(
+        function,
+        trajectory,
+        tuple(event.operator for event in growths),
+        regrown,
+        rounded=bench.learner is None and not growths,
+        layout={axis: getattr(bench.layout, axis) for axis in ("tp", "pp", "dp")},
     )
+    # To the last digit, so that all come to the same verdict.
+    return bench.ranks.from_first(lambda: certificate)
 
 
 def growths_since(before: Lineage, after: Lineage) -> tuple[Event, ...]:
@@ -99,27 +99,45 @@ def growths_since(before: Lineage, after: Lineage) -> tuple[Event, ...]:
     return more if leads else ()
 
 
-def is_regrown(parent: LazyState, child: LazyState, growths: Sequence[Event]) -> bool | None:
-    """Whether the child is bit for bit what these growths make of the parent; None without any."""
+def is_regrown(
+    parent: LazyState, child: LazyState, growths: Sequence[Event], ranks: Ranks
+) -> bool | None:
+    """Whether the child is bit for bit what these growths make of the parent, of which each rank
+    compares a share; None without any."""
     if not growths:
         return None
     again = replayed(parent, growths)
-    return all(
-        torch.equal(again.read(kind, name, region), child.read(kind, name, region))
+    pieces = [
+        (name, region)
         for name in parameter_names(child.model)
         for region in row_stretches(parameter_of(name).shape(child.model), _BYTES_AT_A_TIME // 8)
-        for kind in KINDS
-    )
+    ]
+
+    def share_is_equal() -> bool:
+        return all(
+            torch.equal(again.read(kind, name, region), child.read(kind, name, region))
+            for name, region in pieces[ranks.rank :: ranks.count]
+            for kind in KINDS
+        )
+
+    return all(ranks.gathered(share_is_equal))
 
 
-def _operators(growths: Sequence[Event]) -> tuple[str, ...]:
-    return tuple(event.operator for event in growths)
+def _text(
+    bench: Bench, parent: LazyState, batches: int, shape: tuple[int, int], seed: int
+) -> Tensor:
+    """Batches for all ranks (batches, B, S + 1) of what the parent writes."""
+    written = own_text(bench.network(parent, torch.float64), batches * shape[0], shape[1], seed)
+    # However many ranks there are, writing takes the same time: they read sequences over again.
+    wanted = torch.arange(batches * shape[0] * bench.ranks.count) % len(written)
+    read = written[wanted].view(batches, -1, shape[1])
+    return bench.ranks.from_first(lambda: read)
 
 
-def _unbroken(parent: TrainingState, growths: Sequence[Event]) -> TrainingState:
+def _unbroken(parent: LazyState, growths: Sequence[Event]) -> LazyState:
     """The grown state with its clones left equal, in float64."""
     kept = [
         event.model_copy(update={"symmetry": "keep"}) if event.operator == "clone" else event
         for event in growths
     ]
-    return replayed(parent.lazy().to(torch.float64), kept).in_memory()
+    return replayed(parent.to(torch.float64), kept)

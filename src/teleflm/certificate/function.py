@@ -1,6 +1,6 @@
 """The function of two models: their logits, and their residual streams layer by layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,17 +10,16 @@ from teleflm.certificate.record import FunctionError
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
-from teleflm.growth.fold import folded, growth_map
+from teleflm.growth.fold import growth_map
 from teleflm.growth.state import LazyState
 from teleflm.model.axes import Axis
 from teleflm.model.network import TeleFLM
-from teleflm.model.streamed import streamed_network
-
-_SEQUENCES, _POSITIONS = 2, 32
 
 
-def random_tokens(before: ModelConfig, after: ModelConfig, seed: int) -> Tensor:
-    """Random token ids (B, S + 1) that both models can read.
+def random_tokens(
+    before: ModelConfig, after: ModelConfig, shape: tuple[int, int], seed: int
+) -> Tensor:
+    """Random token ids that both models can read.
 
     Raises:
         CheckpointError: their vocabularies differ.
@@ -30,41 +29,34 @@ def random_tokens(before: ModelConfig, after: ModelConfig, seed: int) -> Tensor:
             f"vocabularies of {before.vocab_size} and {after.vocab_size} tokens: these two are not "
             "parent and child; name the checkpoint that was grown and the grown one"
         )
-    longest = min(before.max_position_embeddings, after.max_position_embeddings)
-    shape = (_SEQUENCES, min(_POSITIONS, longest - 1) + 1)
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(before.vocab_size, shape, generator=generator)
 
 
-def streamed_function_error(
-    parent: LazyState, child: LazyState, growths: Sequence[Event], tokens: Tensor
-) -> FunctionError:
-    """Parent and child on tokens (B, S), of weights that are read as they are needed; one inside a
-    ramp is the ordinary model that equals it."""
-    ordinary = [folded(state) for state in (parent, child)]
-    double, single = (
-        [streamed_network(state.model, state.weight, dtype) for state in ordinary]
-        for dtype in (torch.float64, torch.float32)
-    )
-    return function_error(double, single, growths, tokens)
-
-
 @torch.no_grad()
 def function_error(
-    double: Sequence[TeleFLM], single: Sequence[TeleFLM], growths: Sequence[Event], tokens: Tensor
+    network: Callable[[LazyState, torch.dtype], TeleFLM],
+    parent: LazyState,
+    child: LazyState,
+    growths: Sequence[Event],
+    tokens: Tensor,
 ) -> FunctionError:
     """Parent and child, in float64 and in float32, on tokens (B, S).
 
     Args:
-        double, single: the networks, parent first.
+        network: makes that of a state, in a precision.
+        parent, child: the two states.
         growths: what lies between the two; none where they are of one shape.
         tokens: what both read.
     """
-    (before, before_streams), (after, after_streams) = (_observed(net, tokens) for net in double)
+    states = parent, child
+    (before, before_streams), (after, after_streams) = (
+        _observed(network(state, torch.float64), tokens) for state in states
+    )
     layers: tuple[float, ...] = ()
-    if growths or double[0].config.hidden_size == double[1].config.hidden_size:
+    if growths or parent.model.hidden_size == child.model.hidden_size:
         layers = _stream_errors(before_streams, after_streams, growths)
-    before32, after32 = (net(tokens) for net in single)
+    before32, after32 = (network(state, torch.float32)(tokens) for state in states)
     return FunctionError(
         max_relative_logit_error=_relative(before, after),
         dtype="float64",

@@ -1,6 +1,6 @@
 """What a certificate holds: figures, bounds and the verdict."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FP64_BOUND, FP32_BOUND, TRAJECTORY_BOUND = 1e-12, 1e-5, 1e-12
@@ -43,6 +43,7 @@ class Certificate:
         regrown: whether every tensor is, bit for bit, what these growths make of the parent's;
             None where the lineage does not lead from the parent to it.
         rounded: whether the two are compared by weights that were rounded to float32.
+        layout: how the ranks that measured it stood: `tp`, `pp` and `dp`.
     """
 
     function: FunctionError
@@ -50,6 +51,7 @@ class Certificate:
     operators: tuple[str, ...] = ()
     regrown: bool | None = None
     rounded: bool = False
+    layout: dict[str, int] = field(default_factory=dict)
 
     @property
     def promised_exact(self) -> bool:

@@ -37,7 +37,7 @@ class Opened:
     config: RunConfig | None
 
 
-def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
+def open_state(path: Path) -> Opened:
     """The training state in a checkpoint, a run folder (its newest one) or a Hugging Face folder,
     whose moments are zero.
 
@@ -46,13 +46,13 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
         ConfigError: a model folder of another architecture.
     """
     if (path / "config.json").is_file():
-        state = open_pretrained(path, group)
+        state = open_pretrained(path)
         (imported,) = state.lineage
         assert imported.parent is not None
         tokenizer = path if (path / "tokenizer.json").is_file() else None
         return Opened(state, imported.parent, tokenizer, None)
     folder = find_checkpoint(path)
-    manifest, state = open_checkpoint(folder, group)
+    manifest, state = open_checkpoint(folder)
     tokenizer = folder / TOKENIZER
     return Opened(
         state, manifest_digest(folder), tokenizer if tokenizer.is_dir() else None, manifest.config

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from teleflm.checkpoint.manifest import record_file
@@ -67,19 +66,19 @@ def read_pretrained(folder: Path) -> ModelSource:
     )
 
 
-def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> LazyState:
+def open_pretrained(folder: Path) -> LazyState:
     """The state in such a folder, to be read piece by piece: the weights, and moments of zero.
 
     Weights come in float32, and in float64 where they are stored so or a multiplier is folded into
     them that is no power of two. The lineage is one event, whose `parent` is the SHA-256 of what
     `sha256sum` prints of config.json and the weight files in the order of their names. Every file
-    is read once for it, by each rank of the group a share.
+    is read once for it, by each rank a share.
 
     Raises:
         CheckpointError, ConfigError: see `read_pretrained`; that a value is not finite is found
             when it is read.
     """
-    ranks = Ranks(group)
+    ranks = Ranks()
     found = ranks.agreed(lambda: _find(folder))
     digest = _digest(folder, found.files, ranks)
 

@@ -37,7 +37,7 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
-_ON_MANY_RANKS = ("train", "series", "grow", "import")
+_ON_MANY_RANKS = ("train", "series", "grow", "verify", "import")
 # What torch says of it, on a CPU and on a GPU.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from teleflm.errors import CheckFailedError, MachineError
+from teleflm.parallel.launcher import rank
 
 if TYPE_CHECKING:
     from teleflm.certificate.record import Certificate
@@ -18,19 +19,29 @@ def verify(
         Path | None,
         typer.Argument(metavar="[DST]", help="The grown checkpoint, or an export of SRC."),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tp=N,pp=N", help="Of the ranks under torchrun; dp is what is left of them."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Check a checkpoint's files, or certify a growth (SRC was grown to DST).
 
     The certificate compares logits, the tensors with what the lineage says, and the losses of 30
-    further steps; a grown checkpoint keeps it. Exit code 1: not exact.
+    further steps; a grown checkpoint keeps it. torchrun may start it. Exit code 1: not exact.
 
     Example: teleflm verify runs/nano grown
     """
-    if grown is None:
+    if grown is not None:
+        certificate = _certified(source, grown, layout)
+        if rank() == 0:
+            _tell(source, grown, certificate, json)
+    elif layout is not None:
+        raise typer.BadParameter("it lays a certificate out; give DST too", param_hint="--layout")
+    elif rank() == 0:
         _check_files(source, json)
-    else:
-        _certify(source, grown, json)
 
 
 def _check_files(path: Path, as_json: bool) -> None:
@@ -49,11 +60,21 @@ def _check_files(path: Path, as_json: bool) -> None:
         raise CheckFailedError("; ".join(found))
 
 
-def _certify(source: Path, grown: Path, as_json: bool) -> None:
+def _certified(source: Path, grown: Path, layout: str | None) -> "Certificate":
     from teleflm.certificate.paths import certify_paths
+    from teleflm.config.base import apply_overrides, build
+    from teleflm.config.run import ParallelConfig
+    from teleflm.parallel.world import world
+
+    keys = layout.split(",") if layout is not None else []
+    parallel = build(ParallelConfig, apply_overrides({}, keys), "--layout")
+    with world() as (_, device):
+        return certify_paths(source, grown, parallel, device)
+
+
+def _tell(source: Path, grown: Path, certificate: "Certificate", as_json: bool) -> None:
     from teleflm.certificate.record import TRAJECTORY_BOUND
 
-    certificate = certify_paths(source, grown)
     function, trajectory = certificate.function, certificate.trajectory
     lines = [
         f"logits, float64: {function.max_relative_logit_error:.1e} "

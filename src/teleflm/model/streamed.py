@@ -4,6 +4,7 @@ It computes what the ordinary one does, in any precision, of a model that no mem
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,25 +13,42 @@ from torch import Tensor, nn
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import parameter_of
 from teleflm.model.network import TeleFLM
-from teleflm.model.region import Region, row_stretches, whole
+from teleflm.model.region import Region, entries, row_stretches, whole
 from teleflm.model.rope import rope_tables
 
 _ENTRIES_AT_A_TIME = 8 << 20
 ReadWeight = Callable[[str, Region], Tensor]
 
 
+class Processes(Protocol):
+    """Those that compute a network together: number `rank` of `count` has its share of the rows of
+    each weight."""
+
+    rank: int
+    count: int
+
+    def fill(self, tensor: Tensor, action: Callable[[], object]) -> None:
+        """By `action` each sets its own entries of a tensor of zeros; all get all of them."""
+
+
 class StreamedLinear(nn.Module):
     """y = x Wᵀ for x (…, in); W (out, in) is read anew in each call."""
 
-    def __init__(self, read: ReadWeight, name: str, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, read: ReadWeight, name: str, shape: tuple[int, ...], processes: Processes
+    ) -> None:
         super().__init__()
-        self._read, self._name, self._shape = read, name, shape
+        self._read, self._name, self._shape, self._processes = read, name, shape, processes
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.new_empty(*x.shape[:-1], self._shape[0])
-        for region in row_stretches(self._shape, _ENTRIES_AT_A_TIME):
-            weight = self._read(self._name, region)
-            y[..., region[0]] = F.linear(x, weight.to(x.dtype))
+        y = x.new_zeros(*x.shape[:-1], self._shape[0])
+
+        def multiply() -> None:
+            for region in _share(self._shape, self._processes):
+                weight = self._read(self._name, region)
+                y[..., region[0]] = F.linear(x, weight.to(x.dtype))
+
+        self._processes.fill(y, multiply)
         return y
 
 
@@ -38,29 +56,48 @@ class StreamedEmbedding(nn.Module):
     """Rows of W (V, D) for token ids of any shape."""
 
     def __init__(
-        self, read: ReadWeight, name: str, shape: tuple[int, ...], dtype: torch.dtype
+        self,
+        read: ReadWeight,
+        name: str,
+        shape: tuple[int, ...],
+        processes: Processes,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        self._read, self._name, self._shape, self._dtype = read, name, shape, dtype
+        self._read, self._name, self._shape, self._processes = read, name, shape, processes
+        self._dtype = dtype
 
     def forward(self, tokens: Tensor) -> Tensor:
-        embedded = torch.empty(*tokens.shape, self._shape[1], dtype=self._dtype)
-        for region in row_stretches(self._shape, _ENTRIES_AT_A_TIME):
-            rows = region[0]
-            here = (tokens >= rows.start) & (tokens < rows.stop)
-            if here.any():
-                weight = self._read(self._name, region)
-                embedded[here] = weight[tokens[here] - rows.start].to(self._dtype)
+        embedded = torch.zeros(*tokens.shape, self._shape[1], dtype=self._dtype)
+
+        def look_up() -> None:
+            for region in _share(self._shape, self._processes):
+                rows = region[0]
+                here = (tokens >= rows.start) & (tokens < rows.stop)
+                if here.any():
+                    weight = self._read(self._name, region)
+                    embedded[here] = weight[tokens[here] - rows.start].to(self._dtype)
+
+        self._processes.fill(embedded, look_up)
         return embedded
 
 
-def streamed_network(model: ModelConfig, read: ReadWeight, dtype: torch.dtype) -> TeleFLM:
+def _share(shape: tuple[int, ...], processes: Processes) -> list[Region]:
+    """The stretches of a weight that this process reads, small enough that each has some."""
+    at_a_time = min(_ENTRIES_AT_A_TIME, entries(whole(shape)) // processes.count)
+    return row_stretches(shape, at_a_time)[processes.rank :: processes.count]
+
+
+def streamed_network(
+    model: ModelConfig, read: ReadWeight, dtype: torch.dtype, processes: Processes
+) -> TeleFLM:
     """A network for reading only, that computes in `dtype`.
 
     Args:
         model: its shape, of an ordinary model (see `growth.fold.folded` for one inside a ramp).
         read: gives a region of a weight.
         dtype: of the residual stream and every product.
+        processes: each of which calls this, and then the network on the same tokens.
     """
     with torch.device("meta"):
         network = TeleFLM(model)
@@ -70,9 +107,9 @@ def streamed_network(model: ModelConfig, read: ReadWeight, dtype: torch.dtype) -
             gain = nn.Parameter(read(name, whole(shape)).to(dtype), requires_grad=False)
             network.get_submodule(path).weight = gain
         elif path.endswith("embed_tokens"):
-            network.set_submodule(path, StreamedEmbedding(read, name, shape, dtype))
+            network.set_submodule(path, StreamedEmbedding(read, name, shape, processes, dtype))
         else:
-            network.set_submodule(path, StreamedLinear(read, name, shape))
+            network.set_submodule(path, StreamedLinear(read, name, shape, processes))
     network.model.cos, network.model.sin = rope_tables(model)
     network.set_multipliers(model.input_mult, model.logit_multiplier)
     return network

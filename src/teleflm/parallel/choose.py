@@ -1,9 +1,11 @@
 """The layout that a run asks for, or why it cannot be had and which ones can."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import log
 
-from teleflm.config.run import ParallelConfig, RunConfig
+from teleflm.config.model import ModelConfig
+from teleflm.config.run import ParallelConfig, RunConfig, TrainingConfig
 from teleflm.errors import ConfigError
 from teleflm.parallel.layout import Layout, micro_batches_fit
 
@@ -12,32 +14,59 @@ _ASKED = ("tp", "pp", "dp", "dp_replicate", "dp_shard")
 _NEAREST = 3
 
 
-def layout_for(config: RunConfig, ranks: int) -> Layout:
-    """How a run is laid out on its ranks; pure arithmetic, nothing is allocated.
+@dataclass(frozen=True)
+class Job:
+    """What is to be laid out.
 
-    `dp` is what tp and pp leave of the ranks. It is all sharded unless `dp_replicate` or `dp_shard`
-    is given; the one that is not follows.
+    Attributes:
+        models: all of them have to go into the layout; by the names that errors give them.
+        sequence_length: positions of a sequence.
+        training, parallel: as in a run.
+    """
+
+    models: Mapping[str, ModelConfig]
+    sequence_length: int
+    training: TrainingConfig
+    parallel: ParallelConfig
+
+
+def layout_for(config: RunConfig, ranks: int) -> Layout:
+    """How a run is laid out on its ranks.
 
     Args:
         config: the run, its vocabulary filled in; what it grows to is what is laid out.
         ranks: all of them.
 
     Raises:
-        ConfigError: the ranks, the model or the batch do not divide so. It names the key, the
+        ConfigError: see `layout_of`.
+    """
+    models = {"growth.to" if config.growth else "model": config.final_model}
+    length = config.data.sequence_length
+    return layout_of(Job(models, length, config.training, config.parallel), ranks)
+
+
+def layout_of(job: Job, ranks: int) -> Layout:
+    """How a job is laid out on its ranks; pure arithmetic, nothing is allocated.
+
+    `dp` is what tp and pp leave of the ranks. It is all sharded unless `dp_replicate` or `dp_shard`
+    is given; the one that is not follows.
+
+    Raises:
+        ConfigError: the ranks, a model or the batch do not divide so. It names the key, the
             number, and up to three of the nearest layouts of as many ranks that fit.
     """
-    _check_dtypes(config)
-    _check_schedule(config.parallel)
+    _check_dtypes(job)
+    _check_schedule(job.parallel)
     try:
-        layout = _asked_for(config.parallel, ranks)
-        _check(config, layout)
+        layout = _asked_for(job.parallel, ranks)
+        _check(job, layout)
     except ConfigError as error:
-        raise ConfigError(f"{error}; {_way_out(config, ranks)}") from None
+        raise ConfigError(f"{error}; {_way_out(job, ranks)}") from None
     return layout
 
 
-def _check_dtypes(config: RunConfig) -> None:
-    parallel, dtype = config.parallel, config.training.dtype
+def _check_dtypes(job: Job) -> None:
+    parallel, dtype = job.parallel, job.training.dtype
     for key, value in {
         "parallel.gather_dtype": parallel.gather_dtype,
         "parallel.reduce_dtype": parallel.reduce_dtype,
@@ -86,26 +115,25 @@ def _stages_per_rank(parallel: ParallelConfig, pp: int) -> int:
     return parallel.stages_per_rank or 2
 
 
-def _check(config: RunConfig, layout: Layout) -> None:
-    """Raises ConfigError where the model or the batch does not go into a layout."""
-    final = "growth.to" if config.growth else "model"
-    _check_tensor_parallel(config, layout, final)
-    layers = config.final_model.num_hidden_layers
-    if layers < layout.stages:
+def _check(job: Job, layout: Layout) -> None:
+    """Raises ConfigError where a model or the batch does not go into a layout."""
+    for name, model in job.models.items():
+        _check_model(name, model, layout)
+    # Between the blocks the residual stream is split along it.
+    if job.sequence_length % layout.tp:
         raise ConfigError(
-            f"parallel.pp {layout.pp} with {layout.stages_per_rank} stages on each rank makes "
-            f"{layout.stages} stages, but {final}.num_hidden_layers is {layers}"
+            f"parallel.tp {layout.tp} does not divide data.sequence_length {job.sequence_length}"
         )
-    if layout.pp > 1 and config.parallel.schedule == "zero_bubble":
-        _check_split_backward(config)
-    _check_batch(config, layout)
+    if layout.pp > 1 and job.parallel.schedule == "zero_bubble":
+        _check_split_backward(job)
+    _check_batch(job, layout)
 
 
-def _check_split_backward(config: RunConfig) -> None:
+def _check_split_backward(job: Job) -> None:
     for key, is_given in {
-        "training.compile": config.training.compile,
+        "training.compile": job.training.compile,
         "parallel.activation_checkpointing selective": (
-            config.parallel.activation_checkpointing == "selective"
+            job.parallel.activation_checkpointing == "selective"
         ),
     }.items():
         if is_given:
@@ -115,21 +143,22 @@ def _check_split_backward(config: RunConfig) -> None:
             )
 
 
-def _check_tensor_parallel(config: RunConfig, layout: Layout, final: str) -> None:
-    model = config.final_model
-    # Whole groups of heads, whose queries go with them; the residual stream along the sequence.
-    # The vocabulary is padded.
-    for key, size in {
-        f"{final}.num_key_value_heads": model.num_key_value_heads,
-        f"{final}.intermediate_size": model.intermediate_size,
-        "data.sequence_length": config.data.sequence_length,
-    }.items():
+def _check_model(name: str, model: ModelConfig, layout: Layout) -> None:
+    # Whole groups of heads, whose queries go with them. The vocabulary is padded.
+    for key in ("num_key_value_heads", "intermediate_size"):
+        size = getattr(model, key)
         if size % layout.tp:
-            raise ConfigError(f"parallel.tp {layout.tp} does not divide {key} {size}")
+            raise ConfigError(f"parallel.tp {layout.tp} does not divide {name}.{key} {size}")
+    layers = model.num_hidden_layers
+    if layers < layout.stages:
+        raise ConfigError(
+            f"parallel.pp {layout.pp} with {layout.stages_per_rank} stages on each rank makes "
+            f"{layout.stages} stages, but {name}.num_hidden_layers is {layers}"
+        )
 
 
-def _check_batch(config: RunConfig, layout: Layout) -> None:
-    training, schedule = config.training, config.parallel.schedule
+def _check_batch(job: Job, layout: Layout) -> None:
+    training, schedule = job.training, job.parallel.schedule
     batch, micro = training.global_batch, training.micro_batch
     share, rest = divmod(batch, layout.dp)
     if rest:
@@ -153,11 +182,11 @@ def _check_batch(config: RunConfig, layout: Layout) -> None:
     )
 
 
-def _way_out(config: RunConfig, ranks: int) -> str:
-    fitting = [layout for layout in _layouts(config.parallel, ranks) if _fits(config, layout)]
+def _way_out(job: Job, ranks: int) -> str:
+    fitting = [layout for layout in _layouts(job.parallel, ranks) if _fits(job, layout)]
     if not fitting:
         return f"no layout of {ranks} ranks fits: change their number, the model or the batch"
-    asked = {axis: value for axis in _ASKED if (value := getattr(config.parallel, axis))}
+    asked = {axis: value for axis in _ASKED if (value := getattr(job.parallel, axis))}
     # By how many doublings or halvings each axis is away from what was asked for.
     fitting.sort(
         key=lambda layout: sum(
@@ -168,9 +197,9 @@ def _way_out(config: RunConfig, ranks: int) -> str:
     return f"the nearest layouts of {ranks} ranks that fit: {nearest}"
 
 
-def _fits(config: RunConfig, layout: Layout) -> bool:
+def _fits(job: Job, layout: Layout) -> bool:
     try:
-        _check(config, layout)
+        _check(job, layout)
     except ConfigError:
         return False
     return True

@@ -1,10 +1,12 @@
 """Processes that decide together."""
 
 from collections.abc import Callable
+from math import nan
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -14,11 +16,12 @@ class Ranks:
 
     Args:
         group: a group that carries CPU tensors (gloo), the world's where None.
+        alone: this process by itself, whatever others there are.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, group: dist.ProcessGroup | None = None, *, alone: bool = False) -> None:
         self.group = group
-        self.many = dist.is_available() and dist.is_initialized()
+        self.many = not alone and dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank(group) if self.many else 0
         self.count = dist.get_world_size(group) if self.many else 1
 
@@ -65,6 +68,24 @@ class Ranks:
         dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
         return int(found)
 
+    def fill(self, tensor: Tensor, action: Callable[[], object]) -> None:
+        """Do `action` on every rank; each sets its own entries of a tensor of zeros on the CPU, and
+        all get all of them, to the bit.
+
+        Raises:
+            Exception: see `agreed`.
+        """
+        if not self.many:
+            action()
+            return
+        _, failure = _attempt(action)
+        if failure is not None:
+            tensor.fill_(nan)
+        dist.all_reduce(tensor, group=self.group)
+        # A failure travels in the sum: to ask about each one would cost more than the sums do.
+        if tensor.isnan().any():
+            self.agreed(lambda: _raise(failure))
+
     def from_first(self, action: Callable[[], T]) -> T:
         """Do `action` on the first rank; all get its result.
 
@@ -78,6 +99,11 @@ class Ranks:
         if failure is not None:
             raise failure
         return result
+
+
+def _raise(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
 
 
 def _attempt(action: Callable[[], T]) -> tuple[Any, Exception | None]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from teleflm.certificate.paths import certify_paths
@@ -33,7 +34,7 @@ from teleflm.training.loop import default_hooks, train
 
 T = TypeVar("T")
 
-# A certificate of a large model, say.
+# An export of a large model, say.
 _AS_LONG_AS_IT_TAKES = timedelta(days=7)
 
 
@@ -49,12 +50,12 @@ def run_series(config: SeriesConfig) -> Path:
         TeleflmError: as `train`, `grow` and `export` raise; what was finished stays.
     """
     layout = SeriesLayout(Path(config.series_dir), config.stage_names())
-    with world() as (ranks, _), locked(layout.root, ranks):
+    with world() as (ranks, device), locked(layout.root, ranks):
         first = _First(ranks)
         first.does(lambda _: _check_same_growths(config, layout))
         for index in range(len(layout.stages)):
             if index:
-                _ready_stage(config, layout, index, ranks, first)
+                _ready_stage(config, layout, index, ranks, device)
             _train_stage(config, layout, index, ranks)
         first.does(lambda group: finish_series(config, layout, group))
     return layout.root
@@ -90,12 +91,16 @@ def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int, ranks: 
 
 
 def _ready_stage(
-    config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks, first: _First
+    config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks, device: torch.device
 ) -> None:
     """See that the stage's model is grown and certified."""
-    if not first.does(lambda _: layout.grown(index).exists()):
+    grown = layout.grown(index)
+    if not ranks.from_first(grown.exists):
         _grow_stage(config, layout, index, ranks)
-    first.does(lambda group: _certify_stage(layout, index, group))
+    measured = ranks.from_first(lambda: kept_certificate(grown))
+    if measured is None:
+        measured = _certify_stage(layout, index, ranks, device)
+    ranks.from_first(lambda: _judge(measured, layout, index))
 
 
 def _grow_stage(config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks) -> None:
@@ -160,14 +165,21 @@ def _check_same_growths(config: SeriesConfig, layout: SeriesLayout) -> None:
                 )
 
 
-def _certify_stage(layout: SeriesLayout, index: int, group: dist.ProcessGroup | None) -> None:
-    grown, name = layout.grown(index), layout.stages[index]
-    measured = kept_certificate(grown)
-    if measured is None:
-        _say(f"{name}: certifying the growth")
-        started = time.monotonic()
-        figures = certify_paths(layout.last(index - 1), grown, group).to_json()
-        measured = keep_certificate(grown, {**figures, "seconds": time.monotonic() - started})
+def _certify_stage(
+    layout: SeriesLayout, index: int, ranks: Ranks, device: torch.device
+) -> dict[str, Any]:
+    grown = layout.grown(index)
+    if ranks.first:
+        _say(f"{layout.stages[index]}: certifying the growth")
+    started = time.monotonic()
+    certificate = certify_paths(layout.last(index - 1), grown, device=device)
+    figures = {**certificate.to_json(), "seconds": time.monotonic() - started}
+    return ranks.from_first(lambda: keep_certificate(grown, figures))
+
+
+def _judge(measured: dict[str, Any], layout: SeriesLayout, index: int) -> None:
+    """Say what was measured, and go no further where it should not be."""
+    name = layout.stages[index]
     trajectory = measured["trajectory"]
     held = (
         f", {trajectory['steps']} steps within {trajectory['max_relative_loss_difference']:.1e} of "
@@ -181,8 +193,8 @@ def _certify_stage(layout: SeriesLayout, index: int, group: dist.ProcessGroup | 
     )
     if not measured["exact"] and measured["promised_exact"]:
         raise CheckFailedError(
-            f"{grown}: the growth to {name} is not exact; do not train on from it, and report its "
-            "certificate.json"
+            f"{layout.grown(index)}: the growth to {name} is not exact; do not train on from it, "
+            "and report its certificate.json"
         )
 
 

@@ -115,7 +115,8 @@ def grow_checkpoint(
 def measured_distances(state: LazyState, tokens: Tensor) -> list[float]:
     """How far each layer moves the stream on tokens (B, S), see `layer_distances`."""
     ordinary = folded(state)
-    network = streamed_network(ordinary.model, ordinary.weight, torch.float32)
+    alone = Ranks(alone=True)
+    network = streamed_network(ordinary.model, ordinary.weight, torch.float32, alone)
     return layer_distances(network, tokens)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import manifest_digest
-from teleflm.checkpoint.open import open_model
+from teleflm.checkpoint.open import open_state
 from teleflm.checkpoint.save import save_checkpoint
 from tests.conftest import Command
 
@@ -69,7 +69,7 @@ def test_grown_verified_exported_and_told_of(
     kept = json.loads((out / "certificate.json").read_text())
     assert kept == {**found, "checkpoint": manifest_digest(out)}
     # From any export one can say where it came from.
-    event = open_model(out).lineage[-1]
+    event = open_state(out).state.lineage[-1]
     assert (event.operator, event.seed) == ("zero", 7)
     assert event.parent == manifest_digest(find_checkpoint(run))
     assert event.certificate is not None and event.certificate.exact
@@ -78,7 +78,7 @@ def test_grown_verified_exported_and_told_of(
     assert "## Growth certificates" in card and str(event.parent)[:12] in card
     # A certificate of another checkpoint says nothing.
     assert teleflm(*grow, "--depth", "mask", "--force").code == 0
-    assert open_model(out).lineage[-1].certificate is None
+    assert open_state(out).state.lineage[-1].certificate is None
 
 
 def test_copies_are_said_to_be_another_function(

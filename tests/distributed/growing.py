@@ -26,7 +26,7 @@ def grow_in_small_files(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
     """The same, with enough files for every rank."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("teleflm.checkpoint.stream._FILE_BYTES", 60_000)
-        patch.setattr("teleflm.checkpoint.stream._PIECE_BYTES", 7_000)
+        patch.setattr("teleflm.checkpoint.folder._PIECE_BYTES", 7_000)
         grow_to(parent, out, sizes)
 
 

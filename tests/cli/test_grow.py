@@ -105,6 +105,7 @@ def test_a_growth_into_a_folder_is_that_of_a_checkpoint_exported(
     grow = ("--to", double, "--width", width, "--seed", "7")
     planned = teleflm("grow", run, out, *grow, "--format", kind, "--dry-run")
     assert planned.code == 0 and not out.exists()
+    assert f"as {kind}: weights in fp32, masks folded in; moments are left behind" in planned.out
     done = teleflm("grow", run, out, *grow, "--format", kind)
     assert done.code == 0, done.err
     assert f"{out}: as {kind} in fp32, the function at step 6" in done.out

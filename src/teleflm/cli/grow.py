@@ -115,6 +115,8 @@ def _print_plan(plan: "Plan") -> None:
             typer.echo(f"  symmetry of the clones: {event.symmetry}")
     if plan.measured_on is not None:
         typer.echo(f"layers were measured on {plan.measured_on}")
+    if plan.kind is not None:
+        typer.echo(f"as {plan.kind}: weights in fp32, masks folded in; moments are left behind")
     typer.echo(f"{plan.bytes() / 1e9:,.3f} GB on disk, about {plan.seconds:,.0f} s of one process")
 
 

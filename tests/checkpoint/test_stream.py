@@ -23,7 +23,7 @@ from tests.growing import CHILD, PARENT, trained_state
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_FILE_BYTES", 20_000)
+    monkeypatch.setattr(stream, "_FILE_BYTES", 8_000)
     monkeypatch.setattr(folder, "_PIECE_BYTES", 3_000)
     monkeypatch.setattr(folder, "AT_ONCE", 1)
 

@@ -1,17 +1,20 @@
 """Parents with a history and children of any shape, for tests of growth."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 
+from teleflm.checkpoint.open import Opened
 from teleflm.config.growth import DepthOperator, WidthConfig, WidthOperator
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import Event
 from teleflm.growth.grow import Growth
-from teleflm.growth.state import TrainingState
+from teleflm.growth.state import Tensors, TrainingState
 from teleflm.model.init import initial_state
 from teleflm.training.learner import Learner
 
@@ -59,6 +62,14 @@ def fresh_state(model: ModelConfig, seed: int = 0) -> TrainingState:
         flops=0,
         lineage=(Event(operator="init", to=model, seed=seed),),
     )
+
+
+def opened_of(
+    model: ModelConfig, weights: Tensors, tokenizer: Path | None = None, **standing: Any
+) -> Opened:
+    """A model `toy` with these weights, as if it had been opened."""
+    state = replace(fresh_state(model), weights=weights, **standing)
+    return Opened("toy", state.lazy(), tokenizer=tokenizer)
 
 
 def batch_of(model: ModelConfig, seed: int, rows: int = 2, length: int = 16) -> torch.Tensor:

@@ -22,7 +22,7 @@ from teleflm.checkpoint.load import (
     load_checkpoint,
 )
 from teleflm.checkpoint.manifest import MANIFEST, manifest_digest, problems, read_manifest
-from teleflm.checkpoint.open import load, open_model
+from teleflm.checkpoint.open import load, open_state
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.errors import CheckpointError, MachineError
 from teleflm.growth.state import TrainingState
@@ -304,11 +304,14 @@ def test_no_checkpoint_is_no_error_but_no_folder_is(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
 
 
-def test_models_open_by_their_path(folder: Path) -> None:
-    source = open_model(run_with(folder, [2]))
-    assert (source.name, source.step, source.ramp) == ("run/step-00000002", 2, 1.0)
+def test_models_open_by_their_path(folder: Path, tmp_path: Path) -> None:
+    source = open_state(run_with(folder, [2]))
+    assert (source.name, source.state.step) == ("run/step-00000002", 2)
     assert source.tokenizer is not None
     assert (source.tokenizer / "tokenizer.json").is_file()
-    network = load(folder)
+    with pytest.raises(CheckpointError, match=r"weights of .* are not finite"):
+        load(folder)
+    save_checkpoint(tmp_path / "fresh", fresh_state(MODEL), None, None)
+    network = load(tmp_path / "fresh")
     assert network.lm_head.weight.dtype == torch.float32
     assert load("nano-52b").config.hidden_size == 128

@@ -2,22 +2,29 @@
 
 import errno
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
+from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from teleflm.checkpoint import export as export_module
+from teleflm.checkpoint import folder as folder_module
 from teleflm.checkpoint.card import CardFacts
-from teleflm.checkpoint.export import export
-from teleflm.checkpoint.pretrained import INDEX, read_pretrained
-from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.export import export, export_bytes
+from teleflm.checkpoint.load import open_checkpoint
+from teleflm.checkpoint.open import Opened, load, open_state
+from teleflm.checkpoint.pretrained import INDEX, open_pretrained
+from teleflm.checkpoint.save import save_checkpoint
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
@@ -25,8 +32,13 @@ from teleflm.data.tokenizer import Tokenizer, train_tokenizer
 from teleflm.errors import CheckpointError, ConfigError, MachineError
 from teleflm.generation.generate import generate
 from teleflm.growth.event import Event
-from teleflm.model.axes import parameter_names
+from teleflm.growth.fold import folded
+from teleflm.growth.grow import grow
+from teleflm.growth.state import Kind
+from teleflm.model.axes import parameter_count, parameter_names
 from teleflm.model.init import build_model, initial_state
+from teleflm.model.region import Region, entries
+from tests.growing import fresh_state, opened_of
 
 KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
 PLAIN = ModelConfig.model_validate(
@@ -52,19 +64,31 @@ ODD = PLAIN.model_copy(
         "output_mult": 0.61,
     }
 )
+GROWN = PLAIN.model_copy(
+    update={
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 6,
+        "input_mult": 3.7,
+    }
+)
 MODELS = {"plain": PLAIN, "odd": ODD}
 TEXT = "In the beginning 天地玄黃 </s> x = 12  "
 NEW = 32
 
 
-def source_of(model: ModelConfig, **given: Any) -> ModelSource:
-    """A random model whose attention, gains and logits are far from trivial."""
+def weights_of(model: ModelConfig) -> dict[str, Tensor]:
+    """Of a random model whose attention, gains and logits are far from trivial."""
     random = torch.Generator().manual_seed(5)
-    state = {
+    return {
         name: 6 * w if w.dim() == 2 else w + torch.rand(w.shape, generator=random)
         for name, w in initial_state(model, seed=3).items()
     }
-    return ModelSource(name="toy", model=model, state=state, **given)
+
+
+def source_of(model: ModelConfig, **given: Any) -> Opened:
+    return opened_of(model, weights_of(model), **given)
 
 
 def tokens(rows: int = 2, length: int = 40) -> Tensor:
@@ -161,7 +185,7 @@ def test_transformers_computes_the_same_function(
     found: dict[str, dict[str, Any]], name: str, kind: str
 ) -> None:
     got = found[f"{name}-{kind}"]
-    network = build_model(MODELS[name], source_of(MODELS[name]).state, torch.float32)
+    network = build_model(MODELS[name], weights_of(MODELS[name]), torch.float32)
     with torch.no_grad():
         ours = network(tokens())
     expected_class = {"granite": "Granite", "llama": "Llama", "teleflm": "TeleFLM"}[kind]
@@ -193,7 +217,7 @@ def test_bf16_is_cast_after_the_fold(found: dict[str, dict[str, Any]], root: Pat
     exact = found["odd-llama"]["logits"]
     assert float((found["bf16-llama"]["logits"] - exact).norm() / exact.norm()) < 0.05
     stored = load_file(root / "bf16-llama" / "model.safetensors")["model.embed_tokens.weight"]
-    weight = source_of(ODD).state["model.embed_tokens.weight"]
+    weight = weights_of(ODD)["model.embed_tokens.weight"]
     assert torch.equal(stored, (weight * ODD.input_mult).bfloat16())
     assert not torch.equal(stored, weight.bfloat16() * ODD.input_mult)
 
@@ -205,19 +229,17 @@ def test_shards_are_the_same_model(found: dict[str, dict[str, Any]], root: Path)
     assert len(files) > 2
     assert sorted(set(index["weight_map"].values())) == files
     assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
-    assert index["metadata"]["total_size"] == 4 * sum(
-        w.numel() for w in source_of(ODD).state.values()
-    )
+    assert index["metadata"]["total_size"] == 4 * sum(w.numel() for w in weights_of(ODD).values())
     assert not (folder / "model.safetensors").exists()
     assert torch.equal(found["shards-granite"]["logits"], found["odd-granite"]["logits"])
-    state = read_pretrained(folder).state
-    assert all(torch.equal(state[name], w) for name, w in source_of(ODD).state.items())
+    state = open_pretrained(folder).in_memory().weights
+    assert all(torch.equal(state[name], w) for name, w in weights_of(ODD).items())
 
 
 @pytest.mark.parametrize("kind", ["granite", "teleflm"])
 def test_weights_are_untouched(root: Path, kind: str) -> None:
     stored = load_file(root / f"odd-{kind}" / "model.safetensors")
-    state = source_of(ODD).state
+    state = weights_of(ODD)
     assert list(state) == list(parameter_names(ODD))
     assert set(stored) == set(state)
     assert all(torch.equal(stored[name], state[name]) for name in state)
@@ -229,15 +251,15 @@ def test_what_comes_back_is_the_same_function(
 ) -> None:
     # Our own files, and what transformers (which renames the rope fields) saves of them.
     for name in (f"odd-{kind}", f"saved-odd-{kind}"):
-        back = read_pretrained(root / name)
+        back = load(root / name)
         with torch.no_grad():
-            logits = build_model(back.model, back.state, torch.float32)(tokens())
+            logits = back(tokens())
         assert relative_error(logits, found[f"odd-{kind}"]["logits"]) <= 1e-5
         if kind == "teleflm":
-            assert back.model == ODD
+            assert back.config == ODD
         else:
-            assert back.model.rope_theta == ODD.rope_theta
-            assert back.model.rms_norm_eps == ODD.rms_norm_eps
+            assert back.config.rope_theta == ODD.rope_theta
+            assert back.config.rms_norm_eps == ODD.rms_norm_eps
 
 
 def test_the_released_layout(tmp_path: Path) -> None:
@@ -258,6 +280,114 @@ def test_the_released_layout(tmp_path: Path) -> None:
         "model.safetensors",
         "modeling_teleflm.py",
     ]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_what_safetensors_writes(
+    tmp_path: Path, kind: ExportKind, dtype: export_module.ExportDtype
+) -> None:
+    export(source_of(ODD), tmp_path / "out", kind, dtype)
+    factors = {name: 1.0 for name in parameter_names(ODD)}
+    if kind == "llama":
+        factors["model.embed_tokens.weight"] = ODD.input_mult
+        factors["lm_head.weight"] = ODD.logit_multiplier
+    stored = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    expected = {name: (w * factors[name]).to(stored) for name, w in weights_of(ODD).items()}
+    save_file(expected, tmp_path / "expected", metadata={"format": "pt"})
+    written = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert written == (tmp_path / "expected").read_bytes()
+
+
+class Watched:
+    """A model of which every read is noted, until so many were made."""
+
+    def __init__(self, opened: Opened, until: float = math.inf) -> None:
+        self.reads: list[tuple[str, Region]] = []
+        self._until, self._state = until, opened.state
+        self.opened = replace(opened, state=replace(opened.state, read=self._read))
+
+    def _read(self, kind: Kind, name: str, region: Region) -> Tensor:
+        assert kind == "weights", "an export needs no moments"
+        self.reads.append((name, region))
+        if len(self.reads) > self._until:
+            raise KeyboardInterrupt
+        return self._state.read(kind, name, region)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Path:
+    """A checkpoint inside a ramp."""
+    grown = replace(grow(fresh_state(PLAIN), GROWN, ramp=10), step=4)
+    save_checkpoint(tmp_path / "inside", grown, None, None)
+    return tmp_path / "inside"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_is_read_than_a_piece_at_a_time(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ExportKind
+) -> None:
+    export(open_state(inside), tmp_path / "out", kind)
+    monkeypatch.setattr(folder_module, "_PIECE_BYTES", 4 * 100)
+    watched, told = Watched(open_state(inside)), list[int]()
+    export(watched.opened, tmp_path / "pieces", kind, tell=told.append)
+    assert max(entries(region) for _, region in watched.reads) <= 100
+    model = watched.opened.state.model
+    assert sum(told) == export_bytes(model) == 4 * parameter_count(model)
+    files = [tmp_path / out / "model.safetensors" for out in ("out", "pieces")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_checkpoint_inside_a_ramp_is_folded_before_it_is_rounded(
+    inside: Path, tmp_path: Path
+) -> None:
+    ordinary = folded(open_checkpoint(inside)[1]).in_memory()
+    export(open_state(inside), tmp_path / "out", "granite")
+    for name, weight in load_file(tmp_path / "out" / "model.safetensors").items():
+        assert ordinary.weights[name].dtype is torch.float64
+        assert torch.equal(weight, ordinary.weights[name].float())
+
+
+def test_interrupted_it_goes_on(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "_SHARD_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "AT_ONCE", 1)
+    out = tmp_path / "out"
+    source = open_state(inside)
+    for digest in (None, source.digest):
+        stopped = Watched(replace(source, digest=digest), until=12)
+        with pytest.raises(KeyboardInterrupt):
+            export(stopped.opened, out, "llama")
+        assert not out.exists()
+        # What cannot be known again is not kept.
+        assert (tmp_path / ".out.partial").exists() == (digest is not None)
+    again = Watched(source)
+    export(again.opened, out, "llama")
+    assert 0 < len(again.reads) < len(list(parameter_names(source.state.model)))
+    export(source, tmp_path / "straight", "llama")
+    assert contents(out) == contents(tmp_path / "straight")
+    # Of another format nothing is taken.
+    with pytest.raises(KeyboardInterrupt):
+        export(Watched(source, until=12).opened, tmp_path / "other", "llama")
+    export(source, tmp_path / "other", "granite")
+    export(source, tmp_path / "granite", "granite")
+    assert contents(tmp_path / "other") == contents(tmp_path / "granite")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_too_little_room_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", ["total", "used", "free"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    watched = Watched(source_of(PLAIN))
+    with pytest.raises(MachineError, match=r"out: needs 0\.0 GB and 0\.0 GB are free"):
+        export(watched.opened, tmp_path / "out", "granite")
+    assert not watched.reads and not list(tmp_path.iterdir())
 
 
 def test_llama_refuses_what_transformers_would(tmp_path: Path) -> None:
@@ -294,15 +424,15 @@ def test_force_replaces_exports_only(tmp_path: Path, name: str) -> None:
 def test_a_full_disk_leaves_the_old_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     export(source_of(PLAIN), out, "granite")
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = contents(out)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export_module, "save_file", full)
+    monkeypatch.setattr(folder_module, "write_file", full)
     with pytest.raises(MachineError, match="No space left"):
         export(source_of(ODD), out, "llama", force=True)
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert contents(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -331,11 +461,11 @@ def test_the_card_tells_the_story(tmp_path: Path) -> None:
     lineage = (
         Event.model_validate({"operator": "init", "from": None, "to": PLAIN}),
         Event.model_validate(
-            {"operator": "mask", "from": PLAIN, "to": ODD, "step": 90, "tokens": 4321, "ramp": 30}
-            | {"certificate": proof}
+            {"operator": "mask", "from": PLAIN, "to": GROWN, "step": 90, "tokens": 4321, "ramp": 30}
+            | {"certificate": proof, "layers": (0, 2)}
         ),
     )
-    source = source_of(ODD, step=100, tokens=9876, lineage=lineage, ramp=0.33)
+    source = source_of(GROWN, step=100, tokens=9876, lineage=lineage)
     facts = CardFacts(bpb={"english": 1.2345})
     export(source, tmp_path / "out", "teleflm", card=facts)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -343,13 +473,13 @@ def test_the_card_tells_the_story(tmp_path: Path) -> None:
         "grown once",
         "9,876 tokens",
         "33%",
-        "| grown by masks, open after 30 steps | 2 | 48 | 6 | 56 |",
+        "| grown by masks, open after 30 steps | 3 | 48 | 6 | 56 |",
         "4,321 | 0 |",
         "2.5e-15",
         "3.0e-16",
         "| english | 1.2345 |",
         "trust_remote_code=True",
-        "| num_key_value_heads | 2 |",
+        "| num_key_value_heads | 6 |",
     ):
         assert fact in card
     assert "AutoTokenizer" not in card

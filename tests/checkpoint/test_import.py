@@ -20,8 +20,8 @@ from teleflm.checkpoint import pretrained, stream
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.manifest import problems
-from teleflm.checkpoint.pretrained import open_pretrained, read_pretrained
-from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.open import load, open_state
+from teleflm.checkpoint.pretrained import open_pretrained
 from teleflm.checkpoint.stream import write_state
 from teleflm.checkpoint.weight_files import Stored
 from teleflm.config.huggingface import weight_folds
@@ -156,8 +156,8 @@ def test_an_import_is_the_same_function(
     manifest, state = load_checkpoint(tmp_path / "out")
     reference = logits_of(network.to(dtype))
     assert relative_error(ours(state.model, state.weights, dtype), reference) <= bound
-    eager = read_pretrained(source)
-    assert relative_error(ours(eager.model, eager.state, dtype), reference) <= bound
+    with torch.no_grad():
+        assert relative_error(load(source)(tokens()), reference) <= 1e-5
     assert not list(problems(tmp_path / "out"))
     assert manifest.adam_steps == manifest.step == manifest.tokens == 0
     for kind in ("exp_avg", "exp_avg_sq"):
@@ -182,38 +182,33 @@ def test_half_precision_becomes_float32(dtype: torch.dtype, tmp_path: Path) -> N
     folder = save(network, tmp_path / "llama")
     state = open_pretrained(folder)
     assert state.dtype is torch.float32
-    lazily, stored = state.in_memory().weights, read_pretrained(folder).state
+    lazily = state.in_memory().weights
     for name, weight in network.state_dict().items():
         assert torch.equal(lazily[name], weight.float())
         assert lazily[name].dtype is torch.float32
-        assert torch.equal(stored[name], weight)
-        assert stored[name].dtype is dtype
 
 
 @pytest.mark.parametrize(
-    ("multipliers", "dtypes"),
+    ("multipliers", "folds", "dtype"),
     [
         # 1/√12 as a file says it: the weights stay bit for bit.
-        ({"residual_multiplier": 1.0, "attention_multiplier": 12**-0.5}, (None, None)),
-        ({"residual_multiplier": 0.5, "attention_multiplier": 12**-0.5}, (None, "float32")),
-        ({"residual_multiplier": 0.22, "attention_multiplier": 0.4}, ("float64", "float64")),
+        ((1.0, 12**-0.5), (1.0, 1.0), torch.float32),
+        ((0.5, 12**-0.5), (0.5, 1.0), torch.float32),
+        ((0.22, 0.4), (0.22, 0.4 * 12**0.5), torch.float64),
     ],
 )
 def test_a_fold_takes_float64_only_where_it_must(
-    multipliers: dict[str, float], dtypes: tuple[str | None, str | None], tmp_path: Path
+    multipliers: tuple[float, float],
+    folds: tuple[float, float],
+    dtype: torch.dtype,
+    tmp_path: Path,
 ) -> None:
     network = network_of("granite", torch.float16)
-    for key, value in multipliers.items():
-        setattr(network.config, key, value)
-    folder = save(network, tmp_path / "granite")
-    state, eager = open_pretrained(folder), read_pretrained(folder).state
-    held = state.in_memory()
-    for name, dtype in zip((Q_PROJ, Q_PROJ.replace("q_", "o_")), dtypes, strict=True):
-        lazily = str(held.weights[name].dtype).removeprefix("torch.")
-        assert lazily == (dtype or "float32")
-        assert str(eager[name].dtype).removeprefix("torch.") == (dtype or "float16")
-        assert held.exp_avg[name].dtype is held.weights[name].dtype
-        assert torch.equal(held.weights[name], eager[name].to(held.weights[name].dtype))
+    network.config.residual_multiplier, network.config.attention_multiplier = multipliers
+    held = open_pretrained(save(network, tmp_path / "granite")).in_memory()
+    for name, fold in zip((Q_PROJ.replace("q_", "o_"), Q_PROJ), folds, strict=True):
+        assert torch.equal(held.weights[name], network.state_dict()[name].to(dtype) * fold)
+        assert held.weights[name].dtype is held.exp_avg[name].dtype is dtype
     assert held.weights[UP_PROJ].dtype is torch.float32
 
 
@@ -229,9 +224,7 @@ def test_folds_are_of_parameters_and_reach_every_branch() -> None:
 
 def test_an_import_exports_as_llama(tmp_path: Path) -> None:
     network = network_of("granite", torch.float32)
-    state = open_pretrained(save(network, tmp_path / "granite")).in_memory()
-    source = ModelSource("toy", state.model, state.weights, lineage=state.lineage)
-    export(source, tmp_path / "exported", "llama")
+    export(open_state(save(network, tmp_path / "granite")), tmp_path / "exported", "llama")
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
     assert type(back).__name__ == "LlamaForCausalLM"
     assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
@@ -242,7 +235,7 @@ def test_any_region_is_read_by_itself(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pickles = as_pickles(save(network_of("llama", torch.float32), tmp_path / "pickles"))
-    whole_state = read_pretrained(folder).state
+    whole_state = network_of("llama", torch.float32).state_dict()
     opened, asked = pretrained.opened, []
 
     @contextmanager
@@ -300,9 +293,8 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(
         pickled / PICKLE,
         _use_new_zipfile_serialization=zipped,
     )
-    for read in (read_pretrained, open_pretrained):
-        with pytest.raises(CheckpointError, match=PICKLE):
-            read(pickled)
+    with pytest.raises(CheckpointError, match=PICKLE):
+        open_pretrained(pickled)
     done = teleflm("import", pickled, tmp_path / "out")
     assert (done.code, done.out) == (2, "")
     assert not (tmp_path / "ran").exists()
@@ -333,9 +325,8 @@ def test_foreign_tensors_in_a_pickle_are_refused(
     state = torch.load(pickled / PICKLE)
     spoil(state)
     torch.save(state, pickled / PICKLE)
-    for read in (read_pretrained, open_pretrained):
-        with pytest.raises(CheckpointError, match=message):
-            read(pickled)
+    with pytest.raises(CheckpointError, match=message):
+        open_pretrained(pickled)
 
 
 def test_what_is_no_pickle_of_tensors_is_named(pickled: Path) -> None:
@@ -373,12 +364,11 @@ def test_a_value_that_is_not_finite_is_named(
     message = rf"{file.name}: tensor {Q_PROJ} holds NaN or infinity"
     with pytest.raises(CheckpointError, match=message):
         state.read("weights", Q_PROJ, (slice(17, 18), slice(0, 40)))
-    with pytest.raises(CheckpointError, match=message):
-        read_pretrained(folder)
-    done = teleflm("import", folder, tmp_path / "out")
-    assert done.code == 2
-    assert f"{file.name}: tensor {Q_PROJ} holds NaN or infinity" in done.err
-    assert not (tmp_path / "out").exists()
+    for verb in ("import", "export"):
+        done = teleflm(verb, folder, tmp_path / "out")
+        assert done.code == 2
+        assert f"{file.name}: tensor {Q_PROJ} holds NaN or infinity" in done.err
+        assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupted_import_goes_on(
@@ -405,7 +395,7 @@ def test_an_interrupted_import_goes_on(
     assert not list(problems(out))
     assert not list(tmp_path.glob(".out*"))
     _, held = load_checkpoint(out)
-    for name, weight in read_pretrained(folder).state.items():
+    for name, weight in open_pretrained(folder).in_memory().weights.items():
         assert torch.equal(held.weights[name], weight)
 
 

@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from teleflm.checkpoint.export import export
-from teleflm.checkpoint.pretrained import read_pretrained
-from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.open import open_state
+from teleflm.checkpoint.pretrained import open_pretrained
 from teleflm.config.huggingface import from_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.model.init import initial_state
+from tests.growing import opened_of
 
 MODEL = ModelConfig.model_validate(
     {
@@ -44,7 +45,7 @@ LLAMA = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    export(ModelSource("toy", MODEL, initial_state(MODEL, seed=0)), tmp_path / "toy", "teleflm")
+    export(opened_of(MODEL, initial_state(MODEL, seed=0)), tmp_path / "toy", "teleflm")
     return tmp_path / "toy"
 
 
@@ -55,16 +56,16 @@ def change(folder: Path, edit: Callable[[dict[str, Tensor]], Any]) -> None:
 
 
 def test_our_own_export_comes_back_bit_for_bit(folder: Path) -> None:
-    source = read_pretrained(folder)
-    assert (source.model, source.name, source.tokenizer) == (MODEL, "toy", None)
-    expected = initial_state(MODEL, seed=0)
-    assert list(source.state) == list(expected)
-    assert all(torch.equal(source.state[name], w) for name, w in expected.items())
+    source = open_state(folder)
+    assert (source.state.model, source.name, source.tokenizer) == (MODEL, "toy", None)
+    expected, weights = initial_state(MODEL, seed=0), source.state.in_memory().weights
+    assert list(weights) == list(expected)
+    assert all(torch.equal(weights[name], w) for name, w in expected.items())
 
 
 def test_an_import_can_be_exported_over_itself(folder: Path) -> None:
-    export(read_pretrained(folder), folder, "granite", force=True)
-    state = read_pretrained(folder).state
+    export(open_state(folder), folder, "granite", force=True)
+    state = open_pretrained(folder).in_memory().weights
     assert all(torch.equal(state[n], w) for n, w in initial_state(MODEL, seed=0).items())
 
 
@@ -73,7 +74,7 @@ def test_a_folder_with_a_preset_s_name_is_a_folder(
 ) -> None:
     folder.rename(folder.with_name("nano-52b"))
     monkeypatch.chdir(folder.parent)
-    assert read_pretrained(Path("nano-52b")).model == MODEL
+    assert open_pretrained(Path("nano-52b")).model == MODEL
 
 
 @pytest.mark.parametrize(
@@ -94,20 +95,20 @@ def test_foreign_tensors_are_refused(
 ) -> None:
     change(folder, edit)
     with pytest.raises(CheckpointError, match=message):
-        read_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_the_rope_frequencies_of_old_files_are_no_weights(folder: Path) -> None:
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     change(folder, lambda state: state.update({name: torch.ones(2)}))
-    assert name not in read_pretrained(folder).state
+    assert name not in open_pretrained(folder).in_memory().weights
 
 
 @pytest.mark.parametrize("kept", [0, 4, 200, 3000])
 def test_truncated_weights_are_named(folder: Path, kept: int) -> None:
     (folder / FILE).write_bytes((folder / FILE).read_bytes()[:kept])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
-        read_pretrained(folder)
+        open_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_truncated_weights_are_named(folder: Path, kept: int) -> None:
 def test_a_bad_index_is_refused(folder: Path, index: str, message: str) -> None:
     (folder / "model.safetensors.index.json").write_text(index)
     with pytest.raises(CheckpointError, match=message):
-        read_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_an_index_that_promises_too_much(folder: Path) -> None:
@@ -133,18 +134,18 @@ def test_an_index_that_promises_too_much(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     change(folder, lambda state: state.pop(Q_PROJ))
     with pytest.raises(CheckpointError, match=Q_PROJ):
-        read_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
     (folder / FILE).rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: damaged"):
-        read_pretrained(folder)
+        open_pretrained(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(CheckpointError, match=r"none of model\.safetensors"):
-        read_pretrained(folder)
+        open_pretrained(folder)
     with pytest.raises(CheckpointError, match=r"no config\.json"):
-        read_pretrained(tmp_path / "nowhere")
+        open_pretrained(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

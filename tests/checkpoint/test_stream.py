@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from teleflm.checkpoint import stream
+from teleflm.checkpoint import folder, stream
 from teleflm.checkpoint.load import load_checkpoint, open_checkpoint
 from teleflm.checkpoint.manifest import problems
 from teleflm.checkpoint.save import save_checkpoint
@@ -23,9 +23,9 @@ from tests.growing import CHILD, PARENT, trained_state
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_FILE_BYTES", 20_000)
-    monkeypatch.setattr(stream, "_PIECE_BYTES", 3_000)
-    monkeypatch.setattr(stream, "AT_ONCE", 1)
+    monkeypatch.setattr(stream, "_FILE_BYTES", 8_000)
+    monkeypatch.setattr(folder, "_PIECE_BYTES", 3_000)
+    monkeypatch.setattr(folder, "AT_ONCE", 1)
 
 
 @pytest.fixture(scope="module")

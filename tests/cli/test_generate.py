@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from teleflm.checkpoint.export import export as export_model
-from teleflm.checkpoint.source import ModelSource
 from teleflm.cli.export import export
 from teleflm.cli.generate import generate
 from teleflm.config.model import ModelConfig
@@ -14,6 +13,7 @@ from teleflm.data.tokenizer import Tokenizer, train_tokenizer
 from teleflm.errors import CheckpointError
 from teleflm.generation.generate import generate as generate_tokens
 from teleflm.model.init import build_model, initial_state
+from tests.growing import opened_of
 
 MODEL = ModelConfig.model_validate(
     {
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model")
     (root / "text.txt").write_text("A ship sailed past the harbour. 那船过了旧港。\n" * 20)
     train_tokenizer([root / "text.txt"], 280, root / "tokenizer")
-    source = ModelSource("toy", MODEL, initial_state(MODEL, seed=1), root / "tokenizer")
+    source = opened_of(MODEL, initial_state(MODEL, seed=1), root / "tokenizer")
     export_model(source, root / "model", "granite")
     return root / "model"
 
@@ -64,6 +64,6 @@ def test_the_end_of_the_context_is_said(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_without_a_tokenizer_there_is_no_text(tmp_path: Path) -> None:
-    export_model(ModelSource("toy", MODEL, initial_state(MODEL, 1)), tmp_path / "out", "llama")
+    export_model(opened_of(MODEL, initial_state(MODEL, 1)), tmp_path / "out", "llama")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         generate(tmp_path / "out", "A")

@@ -12,7 +12,7 @@ from teleflm.config.growth import WidthConfig
 from teleflm.config.series import SeriesConfig
 from teleflm.growth.grow import Growth
 from teleflm.series.run import run_series
-from teleflm.training.growing import grow_checkpoint
+from teleflm.training.growing import carry_out, grow_checkpoint, plan_growth
 
 
 def grow_to(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
@@ -26,8 +26,16 @@ def grow_in_small_files(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
     """The same, with enough files for every rank."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("teleflm.checkpoint.stream._FILE_BYTES", 60_000)
-        patch.setattr("teleflm.checkpoint.stream._PIECE_BYTES", 7_000)
+        patch.setattr("teleflm.checkpoint.folder._PIECE_BYTES", 7_000)
         grow_to(parent, out, sizes)
+
+
+def grow_into_shards(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
+    """Into a Hugging Face folder, with enough files for every rank."""
+    model = read_manifest(find_checkpoint(parent)).model.model_copy(update=sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("teleflm.checkpoint.export._SHARD_BYTES", 60_000)
+        carry_out(plan_growth(parent, Growth(model, seed=5), kind="llama"), out)
 
 
 def run_stages(data: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Growth on many ranks is that of one process: at the start of a run, and on disk."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 
 from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.manifest import read_manifest
+from teleflm.checkpoint.open import open_state
 from teleflm.data.store import TokenStore
 from teleflm.report.summary import read_summary
-from tests.distributed.growing import grow_in_small_files, grow_to, run_stages
+from tests.distributed.growing import grow_in_small_files, grow_into_shards, grow_to, run_stages
 from tests.distributed.resume import train_up_to
 from tests.distributed.test_resume import ALL_AXES, counts, differences, run_of, state_of
 from tests.distributed.world import World
@@ -67,6 +69,17 @@ def test_ranks_share_the_files_of_a_growth(four: World, tmp_path: Path, parent: 
     one, other = (load_checkpoint(tmp_path / name)[1] for name in ("one", "many"))
     assert differences(other, one) == 0.0 and counts(other) == counts(one)
     assert len(read_manifest(tmp_path / "many").files) > 8
+
+
+def test_ranks_share_the_files_of_a_grown_folder(four: World, tmp_path: Path, parent: Path) -> None:
+    for name, grow in (("one", grow_into_shards), ("many", partial(four.run, grow_into_shards))):
+        grow(parent, tmp_path / name, TWICE)
+    one, many = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("model-*")}
+        for name in ("one", "many")
+    )
+    assert one == many and len(one) > 8
+    assert open_state(tmp_path / "many").state.model.hidden_size == 48
 
 
 def test_a_series_has_a_layout_for_each_stage(

@@ -16,7 +16,7 @@ import torch
 import teleflm.training.hooks.checkpoints as hook_module
 from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
-from teleflm.checkpoint.open import open_model
+from teleflm.checkpoint.open import open_state
 from teleflm.checkpoint.save import step_folder
 from teleflm.config.run import SpikesConfig
 from teleflm.data.loader import Loader
@@ -512,7 +512,7 @@ def test_a_child_of_a_run_with_faults(
 def test_they_are_shown(rolled_back: Path, teleflm: Command) -> None:
     shown = teleflm("inspect", rolled_back).out
     assert "step 8: roll_back, 4 batches: loss spike, " in " ".join(shown.split())
-    card = model_card(open_model(rolled_back), "llama", "fp32", CardFacts())
+    card = model_card(open_state(rolled_back), "llama", "fp32", CardFacts())
     assert (
         "2 times the training went back to a checkpoint for a loss spike, past 6 batches." in card
     )

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.open import Opened
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.growth.event import CertifiedFigures, Lineage
+from teleflm.growth.ramp import ramp_at
 from teleflm.model.axes import parameter_count
 
 
@@ -17,14 +18,14 @@ class CardFacts:
     bpb: Mapping[str, float] = field(default_factory=dict)
 
 
-def model_card(source: ModelSource, kind: ExportKind, dtype: str, facts: CardFacts) -> str:
+def model_card(source: Opened, kind: ExportKind, dtype: str, facts: CardFacts) -> str:
     """README.md of an export, with the front matter that model hubs read."""
     sections = [
         _front_matter(),
         _heading(source),
-        _shape(source.model),
-        _lineage(source),
-        _certificates(source.lineage),
+        _shape(source.ordinary.model),
+        _lineage(source.state.lineage),
+        _certificates(source.state.lineage),
         _bpb(facts),
         _loading(source, kind, dtype),
     ]
@@ -35,23 +36,25 @@ def _front_matter() -> str:
     return "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- teleflm\n---\n"
 
 
-def _heading(source: ModelSource) -> str:
-    grown = len({event.step for event in source.lineage if event.is_growth})
+def _heading(source: Opened) -> str:
+    state = source.state
+    grown = len({event.step for event in state.lineage if event.is_growth})
     times = {0: "", 1: ", grown once", 2: ", grown twice"}.get(grown, f", grown {grown} times")
     lines = [
         f"# {source.name}",
         "",
-        f"A Tele-FLM language model with {parameter_count(source.model):,} parameters{times}. "
+        f"A Tele-FLM language model with {parameter_count(state.model):,} parameters{times}. "
         "Made with teleflm.",
     ]
-    if source.tokens:
-        lines += ["", f"Trained on {source.tokens:,} tokens, {source.step:,} steps in all."]
-    if source.ramp < 1:
+    if state.tokens:
+        lines += ["", f"Trained on {state.tokens:,} tokens, {state.step:,} steps in all."]
+    progress = ramp_at(state.model, state.lineage, state.step).progress
+    if progress < 1:
         lines += [
             "",
-            f"Exported while its last growth was under way, {source.ramp:.0%} through: the masks "
-            "are folded into the weights, so this is an ordinary model and the one that was in "
-            "training at that step.",
+            f"Its last growth is under way, {progress:.0%} through: the masks are folded into the "
+            "weights, so this is an ordinary model with the function of that step, and no more "
+            "than that. What trains on is a checkpoint.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -62,9 +65,7 @@ def _shape(model: ModelConfig) -> str:
     return "## Shape\n\n" + "\n".join(fields) + "\n"
 
 
-def _lineage(source: ModelSource) -> str:
-    if not source.lineage:
-        return ""
+def _lineage(lineage: Lineage) -> str:
     rows = [
         "| | layers | hidden | heads | FFN | parameters | from step | from token | seed | of |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -78,7 +79,7 @@ def _lineage(source: ModelSource) -> str:
         "zero": "grown behind zeros",
         "copy": "grown by copies of layers, which is another function",
     }
-    for event in source.lineage:
+    for event in lineage:
         if not event.starts_run:
             continue
         name = names[event.operator]
@@ -90,8 +91,8 @@ def _lineage(source: ModelSource) -> str:
             f"| {to.intermediate_size:,} | {parameter_count(to):,} | {event.step:,} "
             f"| {event.tokens:,} | {event.seed} | {(event.parent or '')[:12]} |"
         )
-    rows += ["", "`of` is the checkpoint that it began with: the SHA-256 of its manifest."]
-    rows += _left_out(source.lineage)
+    rows += ["", "`of` is what it began with: the SHA-256 of its manifest, or of its files."]
+    rows += _left_out(lineage)
     return "## Lineage\n\n" + "\n".join(rows) + "\n"
 
 
@@ -147,13 +148,13 @@ _FORMATS: dict[ExportKind, str] = {
 }
 
 
-def _loading(source: ModelSource, kind: ExportKind, dtype: str) -> str:
+def _loading(source: Opened, kind: ExportKind, dtype: str) -> str:
     return f"## Use\n\n{_FORMATS[kind]} Weights are in {dtype}.\n\n" + "\n".join(
         ["```python", *_snippet(source, kind), "```", ""]
     )
 
 
-def _snippet(source: ModelSource, kind: ExportKind) -> Iterator[str]:
+def _snippet(source: Opened, kind: ExportKind) -> Iterator[str]:
     trust = ", trust_remote_code=True" if kind == "teleflm" else ""
     if source.tokenizer is None:
         yield "from transformers import AutoModelForCausalLM"

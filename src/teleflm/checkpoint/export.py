@@ -6,24 +6,29 @@ layout with its own code files.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
+import torch.distributed as dist
 from torch import Tensor
 
 from teleflm.checkpoint.card import CardFacts, model_card
+from teleflm.checkpoint.folder import Records, in_pieces, write_folder
+from teleflm.checkpoint.open import Opened
 from teleflm.checkpoint.pretrained import INDEX, WEIGHTS
-from teleflm.checkpoint.source import ModelSource
 from teleflm.checkpoint.tokenizer_files import TOKENIZER_FILES, copy_tokenizer
+from teleflm.checkpoint.writer import Block
 from teleflm.config.huggingface import SPECIAL_IDS, ExportKind, to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError
-from teleflm.files import written_aside
+from teleflm.growth.state import LazyState
 from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.model.region import Region, whole
+from teleflm.parallel.ranks import Ranks
 
 ExportDtype = Literal["fp32", "bf16"]
 
@@ -34,32 +39,73 @@ _OWN_FILES = ("config.json", "generation_config.json", "README.md")
 
 
 def export(
-    source: ModelSource,
+    source: Opened,
     out: Path,
     kind: ExportKind,
     dtype: ExportDtype = "fp32",
     *,
     force: bool = False,
     card: CardFacts | None = None,
+    group: dist.ProcessGroup | None = None,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Write `source` to the folder `out`, which appears whole or not at all.
+    """Write `source` to the folder `out`, which appears whole or not at all; where
+    `torch.distributed` is initialised, all ranks do.
 
-    `force` replaces an earlier export in `out`; `card` adds measurements to the model card.
+    Args:
+        source: read piece by piece, so that it may be larger than the memory.
+        out: where, on a disk that all ranks see.
+        kind: the format.
+        dtype: of the weights.
+        force: replace an earlier export in `out`.
+        card: measurements for the model card.
+        group: a process group that carries CPU tensors (gloo), the world's where None.
+        tell: is told the bytes that this rank made since the last call, of `export_bytes` for it.
 
     Raises:
-        CheckpointError: `out` is not empty and `force` is not given, or is no export.
+        CheckpointError: `out` is not empty and `force` is not given, or is no export; a weight is
+            not finite.
         ConfigError: the format cannot hold this shape.
-        MachineError: the disk is full or fails.
+        MachineError: there is too little room on the disk, or it fails.
+        RunLockedError: another process is writing the same export.
     """
-    config = to_huggingface(source.model, kind)
+    ranks = Ranks(group)
     # The folder itself, not a link to it, is what gets replaced.
     out = out.resolve()
-    _check_place(out, force)
-    with written_aside(out) as folder:
-        _write_folder(source, folder, kind, dtype, config, card or CardFacts())
+
+    def begin() -> dict[str, str]:
+        check_export_place(out, force)
+        return _texts(source, kind, dtype, card or CardFacts())
+
+    texts = ranks.from_first(begin)
+
+    def complete(folder: Path, _: Records) -> None:
+        if source.tokenizer is not None:
+            copy_tokenizer(source.tokenizer, folder)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    work = None
+    if source.digest is not None:
+        work = f"{source.digest} {source.state.standing()} {kind}"
+    files = _files(source.ordinary, kind, _DTYPES[dtype])
+    write_folder(out, files, complete, work=work, ranks=ranks, tell=tell)
 
 
-def _check_place(out: Path, force: bool) -> None:
+def export_bytes(
+    model: ModelConfig, dtype: ExportDtype = "fp32", rank: int = 0, ranks: int = 1
+) -> int:
+    """What a rank writes of an export, but for headers: with one, what it takes on disk."""
+    mine = list(_shards(model, _DTYPES[dtype]).values())[rank::ranks]
+    return sum(_bytes(model, name, _DTYPES[dtype]) for names in mine for name in names)
+
+
+def check_export_place(out: Path, force: bool) -> None:
+    """Refuse to export to where something else is, or an export that is not to be replaced.
+
+    Raises:
+        CheckpointError: naming it.
+    """
     if not out.exists():
         return
     if not out.is_dir():
@@ -82,67 +128,71 @@ def _is_exported(name: str) -> bool:
     return is_weights or name in (*_CODE_FILES, *TOKENIZER_FILES, *_OWN_FILES)
 
 
-def _write_folder(
-    source: ModelSource,
-    folder: Path,
-    kind: ExportKind,
-    dtype: ExportDtype,
-    config: dict[str, Any],
-    card: CardFacts,
-) -> None:
-    ids = _special_ids(source.tokenizer)
+def _texts(source: Opened, kind: ExportKind, dtype: ExportDtype, card: CardFacts) -> dict[str, str]:
+    """The files of an export that are no weights, but for the tokenizer's own."""
+    model, tokenizer = source.ordinary.model, source.tokenizer
+    config, ids = to_huggingface(model, kind), _special_ids(tokenizer)
     torch_dtype = str(_DTYPES[dtype]).removeprefix("torch.")
-    _write_json(folder / "config.json", {**config, **ids, "torch_dtype": torch_dtype})
-    _write_json(folder / "generation_config.json", ids)
+    texts = {
+        "config.json": _as_json({**config, **ids, "torch_dtype": torch_dtype}),
+        "generation_config.json": _as_json(ids),
+        "README.md": model_card(source, kind, dtype, card),
+    }
     if kind == "teleflm":
         released = resources.files("teleflm.checkpoint") / "released"
-        for name in _CODE_FILES:
-            (folder / name).write_bytes((released / name).read_bytes())
-    if source.tokenizer is not None:
-        _write_tokenizer(source.tokenizer, folder, source.model.max_position_embeddings)
-    (folder / "README.md").write_text(model_card(source, kind, dtype, card), encoding="utf-8")
-    _write_weights(source, folder, kind, _DTYPES[dtype])
-
-
-def _write_weights(source: ModelSource, folder: Path, kind: ExportKind, dtype: torch.dtype) -> None:
-    shards = list(_shards(source.model, dtype))
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, start=1):
-        file = WEIGHTS
-        if len(shards) > 1:
-            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        # A shard at a time: the cast copies of the others need no memory.
-        tensors = {name: _exported(source, name, kind).to(dtype).contiguous() for name in names}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(names, file)
+        texts |= {name: (released / name).read_text(encoding="utf-8") for name in _CODE_FILES}
+    if tokenizer is not None:
+        texts["tokenizer_config.json"] = _tokenizer_config(tokenizer, model.max_position_embeddings)
+    shards = _shards(model, _DTYPES[dtype])
     if len(shards) > 1:
-        total = sum(_bytes(source.model, name, dtype) for name in weight_map)
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        _write_json(folder / INDEX, index)
+        weight_map = {name: file for file, names in shards.items() for name in names}
+        sizes = {"total_size": export_bytes(model, dtype)}
+        index = {"metadata": sizes, "weight_map": dict(sorted(weight_map.items()))}
+        texts[INDEX] = _as_json(index)
+    return texts
 
 
-def _exported(source: ModelSource, name: str, kind: ExportKind) -> Tensor:
+def _files(state: LazyState, kind: ExportKind, dtype: torch.dtype) -> dict[str, list[Block]]:
+    """The blocks of each weight file."""
+    return {
+        file: [_block(state, name, kind, dtype) for name in names]
+        for file, names in _shards(state.model, dtype).items()
+    }
+
+
+def _block(state: LazyState, name: str, kind: ExportKind, dtype: torch.dtype) -> Block:
     """The tensor under `name`, with the multiplier that Llama has no other place for."""
-    tensor = source.state[name]
+    model, shape = state.model, parameter_of(name).shape(state.model)
+    fold = 1.0
     if kind == "llama" and name == "model.embed_tokens.weight":
-        return tensor.float() * source.model.input_mult
+        fold = model.input_mult
     if kind == "llama" and name == "lm_head.weight":
-        return tensor.float() * source.model.logit_multiplier
-    return tensor
+        fold = model.logit_multiplier
+
+    def read(region: Region) -> Tensor:
+        # In fp32, before any cast.
+        return (state.weight(name, region).float() * fold).to(dtype)
+
+    return Block(name, None, shape, dtype, partial(in_pieces, read, whole(shape), dtype))
 
 
-def _shards(model: ModelConfig, dtype: torch.dtype) -> Iterator[list[str]]:
-    """Tensor names by file, in the order of the state dict."""
-    names: list[str] = []
+def _shards(model: ModelConfig, dtype: torch.dtype) -> dict[str, list[str]]:
+    """The tensor names in each weight file, as safetensors orders them."""
+    shards: list[list[str]] = [[]]
     held = 0
     for name in parameter_names(model):
         size = _bytes(model, name, dtype)
-        if names and held + size > _SHARD_BYTES:
-            yield names
-            names, held = [], 0
-        names.append(name)
+        if shards[-1] and held + size > _SHARD_BYTES:
+            shards.append([])
+            held = 0
+        shards[-1].append(name)
         held += size
-    yield names
+    if len(shards) == 1:
+        return {WEIGHTS: sorted(shards[0])}
+    return {
+        f"model-{number:05d}-of-{len(shards):05d}.safetensors": sorted(names)
+        for number, names in enumerate(shards, start=1)
+    }
 
 
 def _bytes(model: ModelConfig, name: str, dtype: torch.dtype) -> int:
@@ -166,12 +216,11 @@ def _special_ids(tokenizer: Path | None) -> dict[str, int | None]:
     return ids
 
 
-def _write_tokenizer(tokenizer: Path, folder: Path, context: int) -> None:
-    copy_tokenizer(tokenizer, folder)
+def _tokenizer_config(tokenizer: Path, context: int) -> str:
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
     if (tokenizer / "tokenizer_config.json").is_file():
         config |= _read_json(tokenizer / "tokenizer_config.json")
-    _write_json(folder / "tokenizer_config.json", {**config, "model_max_length": context})
+    return _as_json({**config, "model_max_length": context})
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -184,5 +233,5 @@ def _read_json(file: Path) -> dict[str, Any]:
     return data
 
 
-def _write_json(file: Path, data: Any) -> None:
-    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _as_json(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -100,15 +100,17 @@ def load_checkpoint(
     return manifest, state
 
 
-def open_checkpoint(folder: Path) -> tuple[Manifest, LazyState]:
+def open_checkpoint(
+    folder: Path, group: dist.ProcessGroup | None = None
+) -> tuple[Manifest, LazyState]:
     """A checkpoint's manifest and state, to be read piece by piece; every file was checked against
-    the manifest, by each rank a share.
+    the manifest, each rank of the group a share.
 
     Raises:
         CheckpointError: it is damaged; the first bad file is named. That a value is not finite is
             found when it is read.
     """
-    ranks = Ranks()
+    ranks = Ranks(group)
     manifest = ranks.from_first(lambda: read_manifest(folder))
     share = _share(manifest, ranks)
     ranks.agreed(lambda: _look(folder, manifest, share))

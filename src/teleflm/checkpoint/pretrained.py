@@ -1,4 +1,4 @@
-"""Models in: a Hugging Face folder becomes a `ModelSource`, or a state that is read in pieces.
+"""Models in: a Hugging Face folder becomes a state that is read in pieces.
 
 The folder is data: its config and tensors are read and checked, no code of it is run.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from teleflm.checkpoint.manifest import record_file
-from teleflm.checkpoint.source import ModelSource
 from teleflm.checkpoint.weight_files import Stored, opened
 from teleflm.config.base import build
 from teleflm.config.huggingface import from_huggingface, weight_folds
@@ -26,7 +26,7 @@ from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
 from teleflm.growth.state import Kind, LazyState, all_finite
 from teleflm.model.axes import parameter_names, parameter_of, pattern_of
-from teleflm.model.region import Region, region_shape, whole
+from teleflm.model.region import Region, region_shape
 from teleflm.parallel.ranks import Ranks
 
 CONFIG = "config.json"
@@ -38,56 +38,29 @@ _PICKLED_INDEX = "pytorch_model.bin.index.json"
 _DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
-def read_pretrained(folder: Path) -> ModelSource:
-    """The model in a Hugging Face folder: `config.json` of TeleFLM, Llama, Mistral or Granite and
-    its weights, safetensors or pickles, one file or several with their index.
-
-    Weights come in the stored precision, but for those that a multiplier of Granite's is folded
-    into: see `open_pretrained`.
-
-    Raises:
-        CheckpointError: no such model, a damaged file, tensors that are not those of the config,
-            or values that are not finite.
-        ConfigError: another architecture, or a feature that our network does not have.
-    """
-    found = _find(folder)
-    state: dict[str, Tensor] = {}
-    for file in found.files:
-        with opened(file) as tensors:
-            for name in (n for n in found.places if found.places[n] == file):
-                region = whole(tensors[name].shape)
-                state[name] = found.weight(name, tensors[name], region)
-    has_tokenizer = (folder / "tokenizer.json").is_file()
-    return ModelSource(
-        name=folder.resolve().name,
-        model=found.model,
-        state={name: state[name] for name in parameter_names(found.model)},
-        tokenizer=folder if has_tokenizer else None,
-    )
-
-
-def open_pretrained(folder: Path) -> LazyState:
-    """The state in such a folder, to be read piece by piece: the weights, and moments of zero.
+def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> LazyState:
+    """The state in a Hugging Face folder, to be read piece by piece: the weights, and moments of
+    zero. The folder holds `config.json` of TeleFLM, Llama, Mistral or Granite and the weights,
+    safetensors or pickles, one file or several with their index.
 
     Weights come in float32, and in float64 where they are stored so or a multiplier is folded into
     them that is no power of two. The lineage is one event, whose `parent` is the SHA-256 of what
     `sha256sum` prints of config.json and the weight files in the order of their names. Every file
-    is read once for it, by each rank a share.
+    is read once for it, by each rank of the group a share.
 
     Raises:
-        CheckpointError, ConfigError: see `read_pretrained`; that a value is not finite is found
-            when it is read.
+        CheckpointError: no such model, a damaged file, or tensors that are not those of the config;
+            that a value is not finite is found when it is read.
+        ConfigError: another architecture, or a feature that our network does not have.
     """
-    ranks = Ranks()
+    ranks = Ranks(group)
     found = ranks.agreed(lambda: _find(folder))
     digest = _digest(folder, found.files, ranks)
 
     def read(kind: Kind, name: str, region: Region) -> Tensor:
-        dtype = found.dtype(name)
         if kind != "weights":
-            return torch.zeros(region_shape(region), dtype=dtype)
-        with opened(found.places[name]) as tensors:
-            return found.weight(name, tensors[name], region).to(dtype, copy=True)
+            return torch.zeros(region_shape(region), dtype=found.dtype(name))
+        return found.weight(name, region)
 
     event = Event(operator="import", to=found.model, parent=digest)
     return LazyState.untrained(event, read, found.dtype("model.norm.weight"))
@@ -120,11 +93,11 @@ class _Found:
         is_wide = self.stored[name] is torch.float64 or mantissa != 0.5
         return torch.float64 if is_wide else torch.float32
 
-    def weight(self, name: str, tensor: Stored, region: Region) -> Tensor:
-        """A region of a parameter: as it is stored, or folded in a precision that holds that."""
-        value, fold = tensor.read(region), self._fold(name)
-        if fold != 1.0:
-            value = value.to(self.dtype(name)) * fold
+    def weight(self, name: str, region: Region) -> Tensor:
+        """A region of a parameter."""
+        with opened(self.places[name]) as tensors:
+            value = tensors[name].read(region).to(self.dtype(name), copy=True)
+        value *= self._fold(name)
         if not all_finite(value):
             raise CheckpointError(
                 f"{self.places[name]}: tensor {name} holds NaN or infinity; copy or download the "

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -37,14 +37,21 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a tensor in a file: where it stands in the whole, and its values, some rows at a
-    time."""
+    """A tensor in a file, or a part of one.
+
+    Attributes:
+        name: what the file calls it.
+        offsets: where it stands in the whole, for distributed checkpoint; None in the files of
+            others, where it is the whole.
+        shape, dtype: its own.
+        values: gives it, some rows at a time.
+    """
 
     name: str
-    offsets: tuple[int, ...]
+    offsets: tuple[int, ...] | None
     shape: tuple[int, ...]
     dtype: torch.dtype
-    values: Callable[[], Iterator[Tensor]]
+    values: Callable[[], Iterator[Tensor]] = field(repr=False)
 
     @property
     def bytes(self) -> int:
@@ -125,14 +132,18 @@ def _block(item: WriteItem, planner: SavePlanner) -> Block:
     )
 
 
-def write_file(path: Path, blocks: Sequence[Block]) -> FileRecord:
-    """Write and sync a safetensors file; each value is asked for when its turn comes."""
+def write_file(
+    path: Path, blocks: Sequence[Block], tell: Callable[[int], object] = lambda _: None
+) -> FileRecord:
+    """Write and sync a safetensors file; each value is asked for when its turn comes, and `tell`
+    is told its bytes."""
     with direct_writer(path) as file:
         file.write(memoryview(_header(blocks)))
         for block in blocks:
             for tensor in block.values():
                 plain = tensor.detach().cpu().contiguous()
                 file.write(plain.view(-1).view(torch.uint8).numpy().data)
+                tell(plain.nbytes)
         digest = file.finish()
         return FileRecord(bytes=file.bytes, sha256=digest)
 
@@ -147,8 +158,11 @@ def _header(blocks: Sequence[Block]) -> bytes:
             "shape": list(block.shape),
             "data_offsets": [start, end],
         }
-        offsets[block.name] = {"saved_offsets": list(block.offsets)}
-    own = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
-    text = json.dumps({"__metadata__": own, **tensors}).encode()
+        if block.offsets is not None:
+            offsets[block.name] = {"saved_offsets": list(block.offsets)}
+    own = {"format": "pt"}
+    if offsets:
+        own |= {"DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
+    text = json.dumps({"__metadata__": own, **tensors}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

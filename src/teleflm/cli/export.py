@@ -24,11 +24,17 @@ def export(
 ) -> None:
     """Write a model as a folder that transformers and the serving stacks load.
 
+    It is read and written piece by piece, so it may be larger than the memory. Where it was
+    interrupted, the same command goes on.
+
     Example: teleflm export runs/nano exports/granite --format granite
     """
     from teleflm.checkpoint.export import export as export_model
-    from teleflm.checkpoint.open import open_model
+    from teleflm.checkpoint.export import export_bytes
+    from teleflm.checkpoint.open import open_state
+    from teleflm.data.progress import byte_progress
 
-    source = open_model(checkpoint)
-    export_model(source, out, kind, dtype, force=force)
+    source = open_state(checkpoint)
+    with byte_progress("exporting", export_bytes(source.state.model, dtype)) as tell:
+        export_model(source, out, kind, dtype, force=force, tell=tell)
     typer.echo(f"{out}: {source.name} as {kind} in {dtype}")

@@ -26,22 +26,19 @@ def generate(
 
     Example: teleflm generate runs/nano "In the beginning" --max-new-tokens 40
     """
-    import torch
-
-    from teleflm.checkpoint.open import open_model
+    from teleflm.checkpoint.open import open_state
     from teleflm.data.tokenizer import Tokenizer
     from teleflm.errors import CheckpointError
     from teleflm.generation.generate import generate as generate_tokens
-    from teleflm.model.init import build_model
 
-    source = open_model(checkpoint)
+    source = open_state(checkpoint)
     if source.tokenizer is None:
         raise CheckpointError(
             f"{checkpoint}: no tokenizer there, so no text can be read or written; put the "
             "tokenizer.json that the model was trained with into the folder"
         )
     tokenizer = Tokenizer.load(source.tokenizer)
-    network = build_model(source.model, source.state, torch.float32)
+    network = source.network()
     ids = tokenizer.encode(prompt)
     new = generate_tokens(
         network,
@@ -53,6 +50,6 @@ def generate(
     )
     # Together, not apart: a character may begin in the prompt's last token and end in a new one.
     typer.echo(tokenizer.decode(ids + new))
-    context = source.model.max_position_embeddings
+    context = source.state.model.max_position_embeddings
     if len(ids) + len(new) == context and len(new) < max_new_tokens:
         typer.echo(f"stopped at the end of the model's context of {context:,} tokens", err=True)

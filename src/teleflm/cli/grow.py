@@ -14,7 +14,7 @@ def grow(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="A checkpoint, run or Hugging Face folder.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="DST", help="Folder for the grown checkpoint.")],
+    out: Annotated[Path, typer.Argument(metavar="DST", help="Folder for the grown model.")],
     to: Annotated[
         str, typer.Option(metavar="MODEL", help="A preset, YAML file or Hugging Face folder.")
     ],
@@ -37,6 +37,14 @@ def grow(
     data: Annotated[
         Path | None, typer.Option(help="Token store to measure layers on; else the run's own.")
     ] = None,
+    kind: Annotated[
+        Literal["granite", "llama", "teleflm"] | None,
+        typer.Option(
+            "--format",
+            help="Make DST a Hugging Face folder as export does: the function only, with masks "
+            "folded in. What trains on is a checkpoint, which DST is without this.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at DST.")] = False,
 ) -> None:
@@ -46,16 +54,16 @@ def grow(
 
     Example: teleflm grow runs/nano grown --to nano-102b --ramp 40
     """
+    from teleflm.checkpoint.export import check_export_place
     from teleflm.checkpoint.load import find_checkpoint
     from teleflm.checkpoint.manifest import read_manifest
     from teleflm.checkpoint.save import check_place
-    from teleflm.checkpoint.stream import write_state
     from teleflm.cli.progress import rank_progress
     from teleflm.config.resolve import resolve_model
     from teleflm.config.run import DataConfig
     from teleflm.growth.grow import Growth
     from teleflm.parallel.world import world
-    from teleflm.training.growing import plan_growth
+    from teleflm.training.growing import carry_out, plan_growth
 
     if (source / "config.json").is_file():
         parent = resolve_model(str(source.resolve()))
@@ -72,16 +80,18 @@ def grow(
     )
     with world() as (ranks, _):
         if not dry_run:
-            check_place(out, force)
+            (check_place if kind is None else check_export_place)(out, force)
         text = DataConfig(path=str(data)) if data is not None else None
-        plan = plan_growth(source, growth, text)
+        plan = plan_growth(source, growth, text, kind)
         if not dry_run:
-            with rank_progress("growing", plan.grown, ranks) as tell:
-                write_state(out, plan.grown, plan.tokenizer, force=force, tell=tell)
+            share = plan.bytes(ranks.rank, ranks.count)
+            with rank_progress("growing", share, ranks) as tell:
+                carry_out(plan, out, force=force, tell=tell)
         if ranks.first:
             _print_plan(plan)
             if not dry_run:
-                typer.echo(f"{out}: ready at step {plan.grown.step}")
+                what = "ready" if kind is None else f"as {kind} in fp32, the function"
+                typer.echo(f"{out}: {what} at step {plan.grown.step}")
 
 
 def _print_plan(plan: "Plan") -> None:
@@ -105,7 +115,9 @@ def _print_plan(plan: "Plan") -> None:
             typer.echo(f"  symmetry of the clones: {event.symmetry}")
     if plan.measured_on is not None:
         typer.echo(f"layers were measured on {plan.measured_on}")
-    typer.echo(f"{plan.bytes / 1e9:,.3f} GB on disk, about {plan.seconds:,.0f} s of one process")
+    if plan.kind is not None:
+        typer.echo(f"as {plan.kind}: weights in fp32, masks folded in; moments are left behind")
+    typer.echo(f"{plan.bytes() / 1e9:,.3f} GB on disk, about {plan.seconds:,.0f} s of one process")
 
 
 def _listed(layers: tuple[int, ...]) -> str:

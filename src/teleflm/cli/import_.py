@@ -24,7 +24,7 @@ def import_(
     """
     from teleflm.checkpoint.pretrained import open_pretrained
     from teleflm.checkpoint.save import check_place
-    from teleflm.checkpoint.stream import write_state
+    from teleflm.checkpoint.stream import state_bytes, write_state
     from teleflm.cli.progress import rank_progress
     from teleflm.model.axes import parameter_count
     from teleflm.parallel.world import world
@@ -37,7 +37,8 @@ def import_(
         if ranks.first:
             typer.echo(f"{folder}: taking the checksums of its files", err=True)
         state = open_pretrained(folder)
-        with rank_progress("importing", state, ranks) as tell:
+        share = state_bytes(state, ranks.rank, ranks.count)
+        with rank_progress("importing", share, ranks) as tell:
             write_state(out, state, tokenizer, force=force, tell=tell)
         if ranks.first:
             model = state.model

@@ -1,19 +1,18 @@
-"""Progress of a checkpoint that is written piece by piece."""
+"""Progress of a folder that ranks write piece by piece."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from teleflm.checkpoint.stream import state_bytes
 from teleflm.data.progress import byte_progress
-from teleflm.growth.state import LazyState
 from teleflm.parallel.ranks import Ranks
 
 
 @contextmanager
-def rank_progress(title: str, state: LazyState, ranks: Ranks) -> Iterator[Callable[[int], object]]:
-    """Yields what `write_state` tells its bytes; the first rank shows its own share."""
+def rank_progress(title: str, share: int, ranks: Ranks) -> Iterator[Callable[[int], object]]:
+    """Yields what takes the bytes that this rank wrote, out of its `share`; the first rank shows
+    its own."""
     if not ranks.first:
         yield lambda _: None
         return
-    with byte_progress(title, state_bytes(state, ranks.rank, ranks.count)) as progress:
+    with byte_progress(title, share) as progress:
         yield progress

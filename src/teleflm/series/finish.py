@@ -11,14 +11,11 @@ from teleflm.certificate.function import relative_error
 from teleflm.certificate.record import FP32_BOUND
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
-from teleflm.checkpoint.open import open_model
-from teleflm.checkpoint.source import ModelSource
+from teleflm.checkpoint.open import Opened, open_state
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.series import SeriesConfig
 from teleflm.errors import CheckFailedError
 from teleflm.files import write_whole
-from teleflm.model.init import build_model
-from teleflm.model.network import TeleFLM
 from teleflm.report.picture import write_picture
 from teleflm.report.series import write_series_report
 from teleflm.series.layout import SeriesLayout
@@ -49,13 +46,13 @@ def finish_series(
 def _export(layout: SeriesLayout, kind: ExportKind, group: dist.ProcessGroup | None) -> Json:
     """Export in one format, unless it is there, and read it back to see that it is the model."""
     last = len(layout.stages) - 1
-    source, out = open_model(layout.last(last), group), layout.export(kind)
-    error = _export_error(source, out) if out.exists() else math.inf
+    source, out = open_state(layout.last(last), group), layout.export(kind)
+    error = _export_error(source, out, group) if out.exists() else math.inf
     if error > FP32_BOUND:  # not there, or of an earlier end of the last stage
         found = evaluations(layout, last)
         facts = CardFacts(bpb=found[-1]["bpb"] if found else {})
-        export(source, out, kind, force=True, card=facts)
-        error = _export_error(source, out)
+        export(source, out, kind, force=True, card=facts, group=group)
+        error = _export_error(source, out, group)
     if error > FP32_BOUND:
         raise CheckFailedError(
             f"{out}: read back, its logits are {error:.1e} from the model's; do not use it, and "
@@ -69,13 +66,10 @@ def _export(layout: SeriesLayout, kind: ExportKind, group: dist.ProcessGroup | N
     }
 
 
-def _export_error(source: ModelSource, out: Path) -> float:
-    longest = min(_CHECK_POSITIONS, source.model.max_position_embeddings)
+def _export_error(source: Opened, out: Path, group: dist.ProcessGroup | None) -> float:
+    model = source.state.model
+    longest = min(_CHECK_POSITIONS, model.max_position_embeddings)
     tokens = torch.randint(
-        source.model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0)
+        model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0)
     )
-    return relative_error(_network(source), _network(open_model(out)), tokens)
-
-
-def _network(source: ModelSource) -> TeleFLM:
-    return build_model(source.model, source.state, torch.float32)
+    return relative_error(source.network(), open_state(out, group).network(), tokens)

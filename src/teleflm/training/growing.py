@@ -1,15 +1,19 @@
 """Growing a checkpoint on disk, piece by piece."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from teleflm.checkpoint.open import open_state
+from teleflm.checkpoint.export import export, export_bytes
+from teleflm.checkpoint.folder import AT_ONCE
+from teleflm.checkpoint.open import Opened, open_state
 from teleflm.checkpoint.save import check_place
-from teleflm.checkpoint.stream import AT_ONCE, state_bytes, write_state
+from teleflm.checkpoint.stream import state_bytes, write_state
+from teleflm.config.huggingface import ExportKind, to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader
@@ -18,7 +22,7 @@ from teleflm.growth.event import Event
 from teleflm.growth.fold import folded
 from teleflm.growth.grow import Growth, grow_lazily
 from teleflm.growth.place import layer_distances
-from teleflm.growth.state import KINDS, LazyState
+from teleflm.growth.state import KINDS, Kind, LazyState
 from teleflm.model.axes import parameter_of
 from teleflm.model.region import row_stretches
 from teleflm.model.streamed import streamed_network
@@ -37,7 +41,7 @@ class Plan:
         grown: the state that it makes, yet to be read.
         events: what it adds to the lineage, an event for each operator.
         tokenizer: the folder of the tokenizer that travels along.
-        bytes: what the grown checkpoint takes on disk.
+        kind: the format of the Hugging Face folder that it becomes, None of a checkpoint.
         seconds: about how long making it takes here, on one process and but for the disk.
         measured_on: what the layers were measured on, None where they were not.
     """
@@ -45,12 +49,23 @@ class Plan:
     grown: LazyState
     events: tuple[Event, ...]
     tokenizer: Path | None
-    bytes: int
+    kind: ExportKind | None
     seconds: float
     measured_on: str | None
 
+    def bytes(self, rank: int = 0, ranks: int = 1) -> int:
+        """What a rank writes; with one, what the result takes on disk."""
+        if self.kind is None:
+            return state_bytes(self.grown, rank, ranks)
+        return export_bytes(self.grown.model, "fp32", rank, ranks)
 
-def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) -> Plan:
+
+def plan_growth(
+    source: Path,
+    growth: Growth,
+    data: DataConfig | None = None,
+    kind: ExportKind | None = None,
+) -> Plan:
     """What growing the checkpoint `source` (a run folder's newest, or a Hugging Face folder) means.
 
     Args:
@@ -58,11 +73,15 @@ def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) ->
         growth: how; distances and the parent's digest are filled in.
         data: text to measure layers on; else that of the run, and random ids where that is not at
             hand.
+        kind: the format of the Hugging Face folder that it is to become; None for a checkpoint.
 
     Raises:
         CheckpointError: `source` is damaged.
+        ConfigError: the format cannot hold the target.
         GrowthError: the operators cannot reach the target.
     """
+    if kind is not None:
+        to_huggingface(growth.to, kind)
     text = open_domains(data.path, data.tokenizer) if data is not None else None
     found = open_state(source)
     measured_on = None
@@ -75,16 +94,17 @@ def plan_growth(source: Path, growth: Growth, data: DataConfig | None = None) ->
         growth = replace(growth, distances=measured)
     grown = grow_lazily(found.state, replace(growth, parent=found.digest))
     events = grown.lineage[len(found.state.lineage) :]
-    size = state_bytes(grown)
-    return Plan(grown, events, found.tokenizer, size, size / _rate(grown), measured_on)
+    plan = Plan(grown, events, found.tokenizer, kind, 0.0, measured_on)
+    rate = _rate(grown, KINDS if kind is None else ("weights",))
+    return replace(plan, seconds=plan.bytes() / rate)
 
 
-def _rate(state: LazyState) -> float:
-    """Bytes a second at which pieces of a state are made, as `write_state` makes them."""
+def _rate(state: LazyState, kinds: Sequence[Kind]) -> float:
+    """Bytes a second at which pieces of a state are made, as `write_folder` makes them."""
     name = "model.layers.0.mlp.up_proj.weight"
     region = row_stretches(parameter_of(name).shape(state.model), _ENTRIES)[0]
     started = time.monotonic()
-    made = sum(state.read(kind, name, region).nbytes for kind in KINDS)
+    made = sum(state.read(kind, name, region).nbytes for kind in kinds)
     return made * AT_ONCE / max(time.monotonic() - started, 1e-6)
 
 
@@ -108,8 +128,36 @@ def grow_checkpoint(
     """
     check_place(out, force)
     plan = plan_growth(source, growth, data)
-    write_state(out, plan.grown, plan.tokenizer, force=force)
+    carry_out(plan, out, force=force)
     return plan.events
+
+
+def carry_out(
+    plan: Plan,
+    out: Path,
+    *,
+    force: bool = False,
+    tell: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Write what a growth makes; where `torch.distributed` is initialised, all ranks do.
+
+    A Hugging Face folder holds the function of a checkpoint, and no more.
+
+    Args:
+        plan: the growth.
+        out: where, on a disk that all ranks see.
+        force: replace what is there.
+        tell: is told the bytes that this rank made since the last call, of `plan.bytes` for it.
+
+    Raises:
+        CheckpointError, MachineError, RunLockedError: see `write_state` and `export`.
+    """
+    grown = plan.grown
+    if plan.kind is None:
+        write_state(out, grown, plan.tokenizer, force=force, tell=tell)
+        return
+    source = Opened(out.resolve().name, grown, grown.lineage[-1].parent, plan.tokenizer)
+    export(source, out, plan.kind, force=force, tell=tell)
 
 
 def measured_distances(state: LazyState, tokens: Tensor) -> list[float]:

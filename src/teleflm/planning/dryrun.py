@@ -84,7 +84,9 @@ def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> D
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
     count = config.training.global_batch // layout.dp // micro
     # So many are in flight at the most; the next one meets a backward pass on its way.
-    full = layout.pp * (layout.stages_per_rank if layout.stages_per_rank == 1 else layout.stages_per_rank + 1)
+    full = layout.pp * (
+        layout.stages_per_rank if layout.stages_per_rank == 1 else layout.stages_per_rank + 1
+    )
     more = 1 if layout.stages_per_rank == 1 else layout.pp
     with fake_world(rank, ranks, device) as tensors:
         mesh = build_mesh(layout, rank, torch.device("cpu")) if ranks > 1 else None

@@ -83,11 +83,10 @@ def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> D
         raise ConfigError(f"rank {rank}: the {ranks} ranks are 0 to {ranks - 1}; give one of them")
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
     count = config.training.global_batch // layout.dp // micro
-    # So many are in flight at the most; the next one meets a backward pass on its way.
-    full = layout.pp * (
-        layout.stages_per_rank if layout.stages_per_rank == 1 else layout.stages_per_rank + 1
-    )
-    more = 1 if layout.stages_per_rank == 1 else layout.pp
+    # With so many the pipeline is full: every further one, or round of them, is like the last.
+    full, more = layout.pp + 1, 1
+    if layout.stages_per_rank > 1:
+        full, more = layout.pp * (layout.stages_per_rank + 1), layout.pp
     with fake_world(rank, ranks, device) as tensors:
         mesh = build_mesh(layout, rank, torch.device("cpu")) if ranks > 1 else None
         stepped = partial(_stepped, config, layout, rank, mesh, tensors, micro)

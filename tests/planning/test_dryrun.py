@@ -1,0 +1,100 @@
+"""What the dry run of one process says is what the process does."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from teleflm.config.run import RunConfig, resolve_run
+from teleflm.errors import ConfigError
+from teleflm.model.axes import parameter_count
+from teleflm.parallel.choose import layout_for
+from teleflm.planning.dryrun import counted_step, dry_run, empty_state
+from teleflm.training.learner import Learner
+from teleflm.training.prepare import engine_of
+from tests.distributed.stepping import filled_state
+from tests.distributed.test_dryrun import run_of
+
+SMALLER = {
+    "vocab_size": 1000,
+    "hidden_size": 48,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+}
+
+
+def config_of(dtype: str = "fp32", **more: Any) -> RunConfig:
+    data = run_of({}, **more)
+    data["training"] |= {"dtype": dtype, "global_batch": 4, "micro_batch": 2}
+    return resolve_run(data, "the test")
+
+
+def batch_of(config: RunConfig) -> torch.Tensor:
+    shape = config.training.global_batch, config.data.sequence_length + 1
+    return torch.randint(config.model.vocab_size, shape)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32", "fp64"])
+@pytest.mark.parametrize("grows", [False, True])
+def test_one_process(dtype: str, grows: bool) -> None:
+    more: dict[str, Any] = {}
+    if grows:
+        more = {"growth": {"to": run_of({})["model"], "ramp": 9}, "model": SMALLER}
+    config = config_of(dtype, **more)
+    dry = dry_run(config, 1, 0, "cpu")
+    state = filled_state(empty_state(config, layout_for(config, 1), 0))
+    real, _ = counted_step(config, None, state, batch_of(config), nullcontext())
+    assert dry.parameters == parameter_count(config.final_model)
+    assert dry.flops == real.flops
+    assert dry.collectives == real.collectives == {}
+    assert dry.peak == pytest.approx(real.peak, rel=0.01)
+
+
+def test_flops_are_those_of_pytorch() -> None:
+    # It counts the CPU's flash attention as nothing, so attention is done by its definition.
+    config = config_of()
+    state = filled_state(empty_state(config, layout_for(config, 1), 0))
+    learner = Learner(state, config.optimizer, engine=engine_of(config, None, torch.device("cpu")))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        learner.accumulate(batch_of(config))
+    assert sum(dry_run(config, 1, 0).flops.values()) == counter.get_total_flops()
+
+
+def test_it_follows_what_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of()
+    before = dry_run(config, 1, 0)
+    update = Learner.update
+
+    def update_and_more(learner: Learner, *how: Any) -> None:
+        learner.more = torch.ones(64, 32) @ torch.ones(32, 1 << 16)  # type: ignore[attr-defined]
+        update(learner, *how)
+
+    monkeypatch.setattr(Learner, "update", update_and_more)
+    after = dry_run(config, 1, 0)
+    assert after.flops["mm"] == before.flops["mm"] + (64 * 32 << 17)
+    assert after.peak > before.peak
+
+
+def test_many_micro_batches_are_not_all_run() -> None:
+    config = config_of()
+    few = dry_run(config, 1, 0)
+    training = config.training.model_copy(update={"global_batch": 2000})
+    many = dry_run(config.model_copy(update={"training": training}), 1, 0)
+    assert (few.micro_batches, few.run) == (2, 2)
+    assert many.micro_batches == 1000 and many.run < 5
+    assert sum(many.flops.values()) == 500 * sum(few.flops.values())
+    # The batch itself is larger, and nothing else.
+    assert many.peak - few.peak == (2000 - 4) * 65 * 8
+
+
+@pytest.mark.parametrize("rank", [-1, 8])
+def test_a_rank_outside_the_world_is_named(rank: int) -> None:
+    with pytest.raises(ConfigError, match=f"rank {rank}: the 8 ranks are 0 to 7"):
+        dry_run(resolve_run(run_of({"tp": 2}), "the test"), 8, rank)

@@ -1,7 +1,7 @@
 """The mesh of a run: its ranks on the named axes pp, dp_replicate, dp_shard and tp."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -32,12 +32,12 @@ class Mesh:
         """Where this rank stands."""
         return self.layout.place(self.rank)
 
-    @property
+    @cached_property
     def tp(self) -> DeviceMesh:
         """The tensor-parallel ranks of this one."""
         return self.axes["tp"]
 
-    @property
+    @cached_property
     def dp(self) -> DeviceMesh:
         """The data-parallel ranks of this one: sharded, or replicate × sharded."""
         if self.layout.dp_replicate > 1:

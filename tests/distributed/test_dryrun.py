@@ -46,11 +46,16 @@ def run_of(parallel: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
+# Of each layout a first, a middle and a last stage; a dry run has a process of its own.
+RANKS = (0, 3, 7)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_dry_run_is_the_real_step(eight: World, name: str) -> None:
     data = run_of(LAYOUTS[name])
-    dry_steps = dry_runs(resolve_run(data, "the test"), 8, range(8), "cpu")
-    for real, dry in zip(eight.run(real_step, data), dry_steps, strict=True):
+    real_steps = eight.run(real_step, data)
+    for dry in dry_runs(resolve_run(data, "the test"), 8, RANKS, "cpu"):
+        real = real_steps[dry.rank]
         assert dry.parameters == real["parameters"]
         assert dry.flops == real["flops"]
         assert dry.collectives == real["collectives"]

@@ -53,7 +53,7 @@ class Counting(TorchDispatchMode):
     """Counts all operators inside of it.
 
     Args:
-        axes: the mesh axis of each process group, by the group's name.
+        axes: the mesh axis of each process group, by its ranks.
 
     Attributes:
         live: bytes of the storages of tensors that are alive.
@@ -61,7 +61,7 @@ class Counting(TorchDispatchMode):
         flops: of matrix products and attention by operator, 2 for a multiplication and addition.
     """
 
-    def __init__(self, axes: Mapping[str, str]) -> None:
+    def __init__(self, axes: Mapping[tuple[int, ...], str]) -> None:
         super().__init__()
         self.live = self.peak = 0
         self.flops: Counter[str] = Counter()
@@ -115,7 +115,7 @@ class Counting(TorchDispatchMode):
         if kind is None:
             assert operator in _NO_TRAFFIC, operator
             return
-        name = f"{self._axes[_group_name(args)]}.{kind}"
+        name = f"{self._axes[_group_ranks(args)]}.{kind}"
         self._counts[name] += 1
         self._bytes[name] += max(_bytes(value) for value in (*args, out))
 
@@ -168,11 +168,13 @@ def _seen_as_it_is(resized: Callable[[torch.UntypedStorage], None]) -> Iterator[
         yield
 
 
-def _group_name(args: Sequence[Any]) -> str:
+def _group_ranks(args: Sequence[Any]) -> tuple[int, ...]:
+    """The ranks of a collective's group, which one family is given itself and the other by name."""
     for value in args:
         if isinstance(value, torch.ScriptObject) and "ProcessGroup" in str(value._type()):
-            return dist.ProcessGroup.unbox(value).group_name
-    return next(value for value in reversed(args) if isinstance(value, str))
+            return tuple(dist.get_process_group_ranks(dist.ProcessGroup.unbox(value)))
+    name: Any = next(value for value in reversed(args) if isinstance(value, str))
+    return tuple(dist.get_process_group_ranks(dist.distributed_c10d._resolve_process_group(name)))
 
 
 def _bytes(value: Any) -> int:

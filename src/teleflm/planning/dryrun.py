@@ -206,14 +206,14 @@ def kept_tensors(learner: Learner) -> list[Tensor]:
     return tensors
 
 
-def axis_names(mesh: Mesh | None) -> dict[str, str]:
-    """The mesh axis of each process group, by the group's name; `world` is all ranks."""
+def axis_names(mesh: Mesh | None) -> dict[tuple[int, ...], str]:
+    """The mesh axis of each process group, by its ranks; `world` is all of them."""
     if mesh is None:
         return {}
-    groups = {axis: mesh.axes[axis].get_group() for axis in AXES}
-    # Where an axis has all ranks, its group may be that of all.
-    named = {"world": dist.distributed_c10d._get_default_group(), **groups}
-    return {str(group.group_name): axis for axis, group in named.items()}
+    names = {tuple(range(mesh.layout.ranks)): "world"}
+    for axis in AXES:
+        names[tuple(dist.get_process_group_ranks(mesh.axes[axis].get_group()))] = axis
+    return names
 
 
 def empty_state(config: RunConfig, layout: Layout, rank: int) -> TrainingState:

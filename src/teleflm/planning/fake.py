@@ -7,10 +7,13 @@ runs at any size, allocates nothing, and all it would have done can be counted.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest import mock
+from weakref import finalize
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
@@ -83,7 +86,24 @@ def fake_world(rank: int, ranks: int, device: str) -> Iterator[FakeTensors]:
     dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
     try:
         kernels = CudaKernels() if device == "cuda" else nullcontext()
-        with as_if_on(device), materialising_in(tensors), kernels:
+        with as_if_on(device), materialising_in(tensors), kernels, _sends_that_keep():
             yield tensors
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _sends_that_keep() -> Iterator[None]:
+    """What is sent lives until its sending is waited for, which some schedules do last of all."""
+    send = dist.isend
+
+    def isend(tensor: Tensor, *where: Any, **how: Any) -> Any:
+        work = send(tensor, *where, **how)
+        finalize(work, lambda _: None, tensor)
+        return work
+
+    with (
+        mock.patch.object(dist, "isend", isend),
+        mock.patch.object(dist.distributed_c10d, "isend", isend),
+    ):
+        yield

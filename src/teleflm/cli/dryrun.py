@@ -1,5 +1,6 @@
 """teleflm dryrun."""
 
+from itertools import chain
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -54,7 +55,7 @@ def facts(done: "DryRun") -> dict[str, Any]:
     return {
         "rank": done.rank,
         "layout": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp},
-        "stage_layers": [[layers.start, layers.stop] for layers in done.stage_layers],
+        "stage_layers": list(chain(*done.stage_layers)),
         "parameters_local": done.parameters,
         "memory_bytes": memory,
         "flops": sum(done.flops.values()),

@@ -51,7 +51,7 @@ def largest_memory(model: ModelConfig, layout: Layout, bytes_each: int = 4) -> M
 
 def size_text(count: int) -> str:
     """Bytes with three significant digits: 1.23 GB."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if count >= unit:
             return f"{count / unit:.3g} {name}"
     return f"{count / 1e3:.3g} kB"

@@ -7,9 +7,10 @@ import torch
 import torch.distributed as dist
 
 from teleflm.checkpoint.load import find_checkpoint, open_checkpoint
-from teleflm.checkpoint.manifest import manifest_digest
-from teleflm.checkpoint.pretrained import open_pretrained
+from teleflm.checkpoint.manifest import manifest_digest, read_manifest
+from teleflm.checkpoint.pretrained import CONFIG, open_pretrained
 from teleflm.checkpoint.save import TOKENIZER
+from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
 from teleflm.config.run import RunConfig
 from teleflm.growth.fold import folded
@@ -61,7 +62,7 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
             is read.
         ConfigError: a model folder of another architecture.
     """
-    if (path / "config.json").is_file():
+    if _is_model_folder(path):
         state = open_pretrained(path, group)
         (imported,) = state.lineage
         tokenizer = path if (path / "tokenizer.json").is_file() else None
@@ -76,6 +77,22 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
         tokenizer=beside if beside.is_dir() else None,
         config=manifest.config,
     )
+
+
+def model_at(path: Path) -> ModelConfig:
+    """The model of what `open_state` opens there; no tensors are looked at.
+
+    Raises:
+        CheckpointError, ConfigError: see `open_state`.
+    """
+    if _is_model_folder(path):
+        return resolve_model(str(path.resolve()))
+    return read_manifest(find_checkpoint(path)).model
+
+
+def _is_model_folder(path: Path) -> bool:
+    """Whether it is a Hugging Face folder."""
+    return (path / CONFIG).is_file()
 
 
 def _name(folder: Path) -> str:

@@ -55,8 +55,7 @@ def grow(
     Example: teleflm grow runs/nano grown --to nano-102b --ramp 40
     """
     from teleflm.checkpoint.export import check_export_place
-    from teleflm.checkpoint.load import find_checkpoint
-    from teleflm.checkpoint.manifest import read_manifest
+    from teleflm.checkpoint.open import model_at
     from teleflm.checkpoint.save import check_place
     from teleflm.cli.progress import rank_progress
     from teleflm.config.resolve import resolve_model
@@ -65,12 +64,8 @@ def grow(
     from teleflm.parallel.world import world
     from teleflm.training.growing import carry_out, plan_growth
 
-    if (source / "config.json").is_file():
-        parent = resolve_model(str(source.resolve()))
-    else:
-        parent = read_manifest(find_checkpoint(source)).model
     growth = Growth(
-        to=resolve_model(to, parent),
+        to=resolve_model(to, model_at(source)),
         width=_parse_width(width),
         depth=depth,
         place=_parse_place(place),

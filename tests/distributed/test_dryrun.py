@@ -60,3 +60,10 @@ def test_a_dry_run_is_the_real_step(eight: World, name: str) -> None:
         assert dry.flops == real["flops"]
         assert dry.collectives == real["collectives"]
         assert dry.peak == pytest.approx(real["peak"], rel=0.05)
+
+
+def test_as_on_a_gpu_it_computes_the_same() -> None:
+    # There norms are other kernels, and recomputation has to find what the forward pass kept.
+    config = resolve_run(run_of({"tp": 2, "pp": 2, "activation_checkpointing": "full"}), "the test")
+    (gpu,), (cpu,) = (list(dry_runs(config, 8, [1], device)) for device in ("cuda", "cpu"))
+    assert gpu.flops == cpu.flops and gpu.collectives == cpu.collectives

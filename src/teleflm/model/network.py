@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from teleflm.config.model import ModelConfig
 from teleflm.model.attention import causal_attention
 from teleflm.model.cache import LayerCache, cached_length
+from teleflm.model.norm import rms_norm
 from teleflm.model.rope import apply_rope, rope_tables
 
 
@@ -86,7 +87,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.width_fraction is None:
-            y = F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+            y = rms_norm(x, self.weight, self.eps)
         else:
             fraction = self.width_fraction
             wide = x.to(torch.promote_types(x.dtype, torch.float32))

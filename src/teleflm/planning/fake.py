@@ -5,18 +5,16 @@ runs at any size, allocates nothing, and all it would have done can be counted.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 from weakref import finalize
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
-from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,21 +54,6 @@ class FakeTensors(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class CudaKernels(TorchFunctionMode):
-    """Has functions that CUDA does in one kernel, and the CPU in several, keep what CUDA keeps."""
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.rms_norm:
-            return func(*args, **kwargs)
-        (x, shape), weight = args, kwargs["weight"]
-        if torch.is_autocast_enabled("cpu"):
-            x, weight = x.float(), weight.float()  # autocast's rule for norms on CUDA
-        return torch._fused_rms_norm(x, shape, weight, kwargs["eps"])[0]
-
-
 @contextmanager
 def fake_world(rank: int, ranks: int, device: str) -> Iterator[FakeTensors]:
     """A process group of `ranks`, of which this process is `rank` and the only one.
@@ -85,8 +68,7 @@ def fake_world(rank: int, ranks: int, device: str) -> Iterator[FakeTensors]:
     tensors = FakeTensors()
     dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
     try:
-        kernels = CudaKernels() if device == "cuda" else nullcontext()
-        with as_if_on(device), materialising_in(tensors), kernels, _sends_that_keep():
+        with as_if_on(device), materialising_in(tensors), _sends_that_keep():
             yield tensors
     finally:
         dist.destroy_process_group()

@@ -29,8 +29,7 @@ def dryrun(
     """Run a step of a job without its hardware: the real code at full size, on tensors without
     values, with its bytes, FLOPs and collectives counted.
 
-    Example: teleflm dryrun examples/tele-flm-1t.yaml --world-size 896 --rank 0 parallel.tp=32
-    parallel.pp=28
+    Example: teleflm dryrun examples/tele-flm-1t.yaml --world-size 896 --rank 0
     """
     from teleflm.planning.dryrun import dry_run
     from teleflm.planning.job import dry_job

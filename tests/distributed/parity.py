@@ -103,6 +103,8 @@ def compare(case: Case) -> dict[str, float]:
     """The largest relative differences from one process: of gradients, of values after three
     steps (weights and both moments), of losses and norms, and of an evaluation."""
     rank = dist.get_rank()
+    if case.compiled:
+        torch._dynamo.reset()  # what was compiled before is on disk only
     mesh = build_mesh(case.layout, rank, torch.device("cpu"))
     share = ROWS // case.layout.dp
     training = TrainingConfig(

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
-from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,19 +55,13 @@ class FakeTensors(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class CudaKernels(TorchFunctionMode):
-    """Has functions that CUDA does in one kernel, and the CPU in several, keep what CUDA keeps."""
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.rms_norm:
-            return func(*args, **kwargs)
-        (x, shape), weight = args, kwargs["weight"]
-        if torch.is_autocast_enabled("cpu"):
-            x, weight = x.float(), weight.float()  # autocast's rule for norms on CUDA
-        return torch._fused_rms_norm(x, shape, weight, kwargs["eps"])[0]
+def _rms_norm_of_cuda(
+    x: Tensor, shape: torch.Size, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """CUDA does it in one kernel, the CPU in several; keeps what CUDA keeps."""
+    if torch.is_autocast_enabled("cpu") and weight is not None:
+        x, weight = x.float(), weight.float()  # autocast's rule for norms on CUDA
+    return torch._fused_rms_norm(x, shape, weight, eps)[0]
 
 
 @contextmanager
@@ -85,7 +78,9 @@ def fake_world(rank: int, ranks: int, device: str) -> Iterator[FakeTensors]:
     tensors = FakeTensors()
     dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
     try:
-        kernels = CudaKernels() if device == "cuda" else nullcontext()
+        # Patched and no mode: those are off in a backward pass, where blocks are computed again.
+        patched = mock.patch.object(F, "rms_norm", _rms_norm_of_cuda)
+        kernels = patched if device == "cuda" else nullcontext()
         with as_if_on(device), materialising_in(tensors), kernels, _sends_that_keep():
             yield tensors
     finally:

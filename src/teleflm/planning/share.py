@@ -72,6 +72,14 @@ class Share:
         """Of a micro-batch where the stream is split over the sequence."""
         return self.tokens // self.layout.tp
 
+    def begins_in(self, stage: int) -> bool:
+        """Whether the model begins in this one of the rank's stages."""
+        return self.has_embedding and stage == 0
+
+    def ends_in(self, stage: int) -> bool:
+        """Whether the model ends in it."""
+        return self.has_head and stage == len(self.layers) - 1
+
     @property
     def root(self) -> int:
         """Entries of the last norm and the head, where it has them."""
@@ -82,6 +90,11 @@ class Share:
         """Entries of what travels together between data-parallel ranks."""
         ends = [self.embedding] * self.has_embedding + [self.root] * self.has_head
         return [self.block] * sum(self.layers) + ends
+
+    @property
+    def splits_backward(self) -> bool:
+        """Whether weights' gradients are computed later than what goes on to the stage before."""
+        return self.layout.pp > 1 and self.schedule == "zero_bubble"
 
     @property
     def casts(self) -> bool:

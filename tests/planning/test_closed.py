@@ -24,6 +24,7 @@ MODEL = {
 # All but zero_bubble with full recomputation: see docs/planning.md.
 # Ranks, the one that is run (the first of its pipeline rank), `parallel`, and what of `training`.
 LAYOUTS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
+    "one-process": (1, 0, {}, {}),
     "pp": (2, 0, {"pp": 2}, {}),
     "pp-last": (2, 1, {"pp": 2}, {}),
     "dp-one-micro-batch": (4, 0, {}, {"global_batch": 16, "micro_batch": 4}),
@@ -82,7 +83,8 @@ def test_it_is_what_the_dry_run_counts(name: str) -> None:
     closed = closed_form(config, layout, rank * layout.pp // ranks)
     assert closed.parameters == dry.parameters
     assert closed.kept == dry.kept
-    assert closed.total == pytest.approx(dry.peak, rel=0.05)
+    # 5 % is promised; half of it notices a term that is left out.
+    assert closed.total == pytest.approx(dry.peak, rel=0.025)
     assert closed.flops == sum(dry.flops.values())
     assert closed.micro_batches == dry.micro_batches
     for kind in closed.collectives.keys() | dry.collectives.keys():

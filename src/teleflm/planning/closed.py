@@ -49,7 +49,8 @@ def closed_form(
         config: the run.
         layout: of all ranks; one that `layout_for` would give.
         pipeline_rank: which one.
-        device: the kind that it would compute on, `cuda` or `cpu`: the loss goes by other chunks.
+        device: the kind that it would compute on, `cuda` or `cpu`, which differ by the logits that
+            exist at a time.
     """
     share = share_of(config, layout, pipeline_rank, device)
     rank = pipeline_rank * layout.ranks // layout.pp
@@ -106,7 +107,7 @@ def _collectives(share: Share) -> dict[str, Traffic]:
             add(kind, m * share.has_embedding, wide)
             add(kind, m * share.has_head, narrow)
         chunks = -(-share.tokens // share.loss_rows)
-        pairs = 2 * share.layout.tp * share.loss_rows * share.wide
+        pairs = 2 * share.layout.tp * share.tokens * share.wide // chunks
         add("tp.all_gather", m * chunks * share.has_head, pairs)
     if share.layout.pp > 1:
         stream = share.own_tokens * share.hidden * share.stream

@@ -33,8 +33,11 @@ def _with_pipeline(share: Share) -> list[int]:
 def _without_pipeline(share: Share) -> list[int]:
     sums = _sums(share)
     before = sums if share.micro_batches > 1 else 0
-    block, head = share.block * share.stream, share.root * share.stream
     forward, *backward = _turns(share)
+    if share.layout.ranks == 1:
+        base = before + _stage(share, 0)
+        return [base + turn for turn in (forward, *backward)] + [sums + _embedding_backward(share)]
+    block, head = share.block * share.stream, share.root * share.stream
     # What was gathered last is still there; backward, the next block comes ahead of its turn.
     base = before + _stage(share, 0) + head + (block if share.layout.dp_shard > 1 else 0)
     return [
@@ -62,14 +65,12 @@ def _receive_buffers(share: Share) -> int:
 
 
 def _sent(share: Share) -> int:
-    """Of the stream, sent and not yet waited for, which schedules of many stages do at the end."""
-    stages = len(share.layers)
-    if stages == 1:
+    """Of the stream, sent and not yet waited for, which `1f1b` alone does on the way."""
+    if share.layout.pp == 1 or share.schedule == "1f1b":
         return 0
-    in_flight = _in_flight(share)
     count = 0
-    for at in range(stages):
-        done = share.micro_batches - in_flight[at]
+    for at, in_flight in enumerate(_in_flight(share)):
+        done = share.micro_batches - in_flight
         count += done * (not share.ends_in(at)) + done * (not share.begins_in(at))
     return count * _stream(share)
 
@@ -106,7 +107,7 @@ def _in_flight(share: Share) -> list[int]:
     """Micro-batches of each of the rank's stages that are between forward and backward."""
     layout, stages = share.layout, len(share.layers)
     behind = layout.pp - share.pipeline_rank
-    if stages == 1:
+    if share.schedule == "1f1b":
         return [min(behind, share.micro_batches)]
     rounds = max(1, share.micro_batches // layout.pp)
     each = share.micro_batches // rounds
@@ -169,7 +170,7 @@ def _turns(share: Share) -> list[int]:
     copies = 0
     if share.recomputation != "none" and share.casts:
         # Autocast's memory of the weights it has cast, until the pass is over.
-        copies = sum(share.layers[-1:]) * share.block_matrices * share.compute
+        copies = share.layers[-1] * share.block_matrices * share.compute
     forward = copies + (_loss(share) if share.has_head else _block_forward(share))
     backward = [_block_backward(share)]
     if share.has_head:
@@ -216,13 +217,16 @@ def _block_backward(share: Share) -> int:
 
 
 def _loss(share: Share) -> int:
+    """The last norm and the loss, forward."""
     c, w = share.compute, share.wide
-    logits = share.loss_rows * share.head // share.hidden
-    chunks = -(-share.tokens // share.loss_rows)
-    size = share.head * (w + c + (c if share.casts else 0))
-    size += 2 * share.tokens * share.hidden * c + _norm(share)
-    # A chunk's logits are there until the next one's are.
-    return size + logits * (w + (c if c != w else 0)) * min(chunks, 2)
+    vocabulary = share.head // share.hidden
+    narrow = c if c != w else 0
+    # A chunk's logits are there until the next one's are; then comes its share of the gradient.
+    following = min(share.loss_rows, share.tokens - share.loss_rows)
+    logits = vocabulary * share.loss_rows * (w + narrow)
+    logits += max(vocabulary * following * (w + narrow), share.head * c)
+    size = share.head * (w + (c if share.casts else 0)) + logits
+    return size + 2 * share.tokens * share.hidden * c + _norm(share)
 
 
 def _loss_backward(share: Share) -> int:

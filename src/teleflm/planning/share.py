@@ -110,13 +110,15 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     micro = micro_batch_of(training, layout, parallel.schedule)
     length = config.data.sequence_length
     counts = [len(layers) for layers in stage_layers(model, layout.stages)]
-    stream = recipe.gathered.itemsize
+    # One process alone gathers nothing and computes nothing again.
+    alone = layout.ranks == 1
+    stream = recipe.weights.itemsize if alone else recipe.gathered.itemsize
     compute = 2 if training.dtype == "bf16" else stream
     tokens, rows = micro * length, padded.vocab_size // layout.tp
     return Share(
         layout=layout,
         schedule=parallel.schedule,
-        recomputation=parallel.activation_checkpointing,
+        recomputation="none" if alone else parallel.activation_checkpointing,
         pipeline_rank=pipeline_rank,
         layers=tuple(counts[pipeline_rank :: layout.pp]),
         has_embedding=pipeline_rank == 0,
@@ -137,7 +139,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         loss_rows=min(tokens, chunk_rows(rows, device)),
         master=master_dtype(config).itemsize,
         stream=stream,
-        reduced=recipe.reduced.itemsize,
+        reduced=recipe.weights.itemsize if alone else recipe.reduced.itemsize,
         compute=compute,
         wide=max(compute, 4),
     )

@@ -1,0 +1,153 @@
+"""What one rank has of the model and of a micro-batch, in numbers."""
+
+from dataclasses import dataclass
+from math import prod
+
+from teleflm.config.model import ModelConfig
+from teleflm.config.run import PipelineSchedule, Recomputation, RunConfig
+from teleflm.model.axes import PARAMETERS, Axis
+from teleflm.model.loss import chunk_rows
+from teleflm.parallel.layout import (
+    Layout,
+    micro_batch_of,
+    padded_vocabulary,
+    sharded_dim,
+    stage_layers,
+)
+from teleflm.parallel.recipe import Recipe
+from teleflm.training.prepare import master_dtype
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's part, after tensor parallelism.
+
+    Attributes:
+        layout, schedule, recomputation: as in the run.
+        pipeline_rank: where it stands.
+        layers: how many, in each of its stages.
+        has_embedding, has_head: whether it is first, and last.
+        micro_batches: in a step.
+        tokens: of a micro-batch.
+        sequence: positions of a sequence.
+        positions: of the rotary tables.
+        hidden, head_dim, heads_width, groups_width, ffn: widths.
+        block_matrices, block: entries of a block's matrices, and with its gains.
+        embedding, head: entries of each.
+        loss_rows: tokens whose logits exist at a time.
+        master, stream, reduced: bytes of a master weight; of a weight as gathered, which is that of
+            the residual stream; of a gradient as it travels.
+        compute, wide: bytes in which products and norms are computed.
+    """
+
+    layout: Layout
+    schedule: PipelineSchedule
+    recomputation: Recomputation
+    pipeline_rank: int
+    layers: tuple[int, ...]
+    has_embedding: bool
+    has_head: bool
+    micro_batches: int
+    tokens: int
+    sequence: int
+    positions: int
+    hidden: int
+    head_dim: int
+    heads_width: int
+    groups_width: int
+    ffn: int
+    block_matrices: int
+    block: int
+    embedding: int
+    head: int
+    loss_rows: int
+    master: int
+    stream: int
+    reduced: int
+    compute: int
+    wide: int
+
+    @property
+    def own_tokens(self) -> int:
+        """Of a micro-batch where the stream is split over the sequence."""
+        return self.tokens // self.layout.tp
+
+    def begins_in(self, stage: int) -> bool:
+        """Whether the model begins in this one of the rank's stages."""
+        return self.has_embedding and stage == 0
+
+    def ends_in(self, stage: int) -> bool:
+        """Whether the model ends in it."""
+        return self.has_head and stage == len(self.layers) - 1
+
+    @property
+    def root(self) -> int:
+        """Entries of the last norm and the head, where it has them."""
+        return (self.head + self.hidden) * self.has_head
+
+    @property
+    def groups(self) -> list[int]:
+        """Entries of what travels together between data-parallel ranks."""
+        ends = [self.embedding] * self.has_embedding + [self.root] * self.has_head
+        return [self.block] * sum(self.layers) + ends
+
+    @property
+    def splits_backward(self) -> bool:
+        """Whether weights' gradients are computed later than what goes on to the stage before."""
+        return self.layout.pp > 1 and self.schedule == "zero_bubble"
+
+    @property
+    def casts(self) -> bool:
+        """Whether each micro-batch makes its own copy of the weights to compute with."""
+        return self.compute != self.stream
+
+
+def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str) -> Share:
+    """A rank's part; see `closed_form`."""
+    model, training, parallel = config.final_model, config.training, config.parallel
+    padded = model.model_copy(update={"vocab_size": padded_vocabulary(model.vocab_size, layout.tp)})
+    recipe = Recipe(parallel, training, master_dtype(config))
+    micro = micro_batch_of(training, layout, parallel.schedule)
+    length = config.data.sequence_length
+    counts = [len(layers) for layers in stage_layers(model, layout.stages)]
+    # One process alone gathers nothing and computes nothing again.
+    alone = layout.ranks == 1
+    stream = recipe.weights.itemsize if alone else recipe.gathered.itemsize
+    compute = 2 if training.dtype == "bf16" else stream
+    tokens, rows = micro * length, padded.vocab_size // layout.tp
+    return Share(
+        layout=layout,
+        schedule=parallel.schedule,
+        recomputation="none" if alone else parallel.activation_checkpointing,
+        pipeline_rank=pipeline_rank,
+        layers=tuple(counts[pipeline_rank :: layout.pp]),
+        has_embedding=pipeline_rank == 0,
+        has_head=pipeline_rank == layout.pp - 1,
+        micro_batches=training.global_batch // layout.dp // micro,
+        tokens=tokens,
+        sequence=length,
+        positions=model.max_position_embeddings,
+        hidden=model.hidden_size,
+        head_dim=model.head_dim,
+        heads_width=Axis.HEADS.size(model) // layout.tp,
+        groups_width=Axis.KV_HEADS.size(model) // layout.tp,
+        ffn=model.intermediate_size // layout.tp,
+        block_matrices=_entries(padded, layout.tp, of_block=True, gains=False),
+        block=_entries(padded, layout.tp, of_block=True, gains=True),
+        embedding=rows * model.hidden_size,
+        head=rows * model.hidden_size,
+        loss_rows=min(tokens, chunk_rows(rows, device)),
+        master=master_dtype(config).itemsize,
+        stream=stream,
+        reduced=recipe.weights.itemsize if alone else recipe.reduced.itemsize,
+        compute=compute,
+        wide=max(compute, 4),
+    )
+
+
+def _entries(model: ModelConfig, tp: int, *, of_block: bool, gains: bool) -> int:
+    return sum(
+        prod(parameter.shape(model)) // (tp if sharded_dim(parameter) is not None else 1)
+        for pattern, parameter in PARAMETERS.items()
+        if ("*" in pattern) == of_block and (gains or not parameter.is_gain)
+    )

@@ -83,6 +83,18 @@ def test_the_reason_is_what_costs_most(found: list[Candidate]) -> None:
     assert asked.reason == "pp 16 with 64 micro-batches: bubble 19%"
 
 
+def test_recomputation_is_named_where_the_first_has_none() -> None:
+    best, *others = (each for each in search(small(), cluster(16, memory_gb=1e5)) if each.plan)
+    full = next(each for each in others if each.layout == best.layout and kind(each) == "full")
+    assert kind(best) == "none"
+    assert full.reason.startswith("full recomputation: busiest stage computes")
+
+
+def kind(candidate: Candidate) -> str:
+    assert candidate.plan is not None
+    return candidate.plan.config.parallel.activation_checkpointing
+
+
 def test_a_slow_network_is_named() -> None:
     config = run_of_model("tele-flm-1t", ["parallel.tp=32", "parallel.pp=28"])
     asked = next(each for each in search(config, A800) if each.asked)

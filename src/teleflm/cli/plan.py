@@ -143,7 +143,7 @@ def _table(candidates: Sequence["Candidate"]) -> list[str]:
     fit = sum(each.plan is not None and each.plan.fits for each in candidates)
     refused = sum(each.plan is None for each in candidates)
     lines += wrap(
-        f"{len(candidates):,} places: {fit:,} that fit, by their time; "
+        f"{len(candidates):,} plans: {fit:,} that fit, by their time; "
         f"{len(candidates) - fit - refused:,} that do not, by their memory; {refused:,} layouts "
         f"that cannot be had. Of {len(seen):,} layouts each one's best counts here; * is the one "
         "asked for. --json has all.",

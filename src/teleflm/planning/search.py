@@ -161,10 +161,11 @@ def _reason(candidate: Candidate, best: Plan | None, place: int) -> str:
 def _what_costs(plan: Plan, best: Plan) -> str:
     """Of the parts of a step, the one that takes most more than in the best plan."""
     layout, time = plan.layout, plan.time
-    kind = plan.config.parallel.activation_checkpointing
+    kinds = [each.config.parallel.activation_checkpointing for each in (plan, best)]
     across = " crosses servers" if crosses_servers("tp", layout, plan.cluster) else ""
+    computes = f"busiest stage computes {time.compute:.3g} s"
     words = {
-        "compute": f"{kind} recomputation: {time.compute:.3g} s of computation",
+        "compute": f"its {computes}, that of the first {best.time.compute:.3g} s",
         "tensor": f"tp {layout.tp}{across}: {time.tensor:.3g} s of communication",
         "pipeline": f"pp {layout.pp}: {time.pipeline:.3g} s from stage to stage",
         "bubble": (
@@ -173,10 +174,7 @@ def _what_costs(plan: Plan, best: Plan) -> str:
         ),
         "data": f"dp {layout.dp}: {time.data:.3g} s of weights and gradients that nothing hides",
     }
-    if kind == best.config.parallel.activation_checkpointing:
-        words["compute"] = (
-            f"its busiest stage computes {time.compute:.3g} s, "
-            f"that of the first {best.time.compute:.3g} s"
-        )
+    if kinds[0] == "full" != kinds[1]:
+        words["compute"] = f"full recomputation: {computes}"
     more = {part: getattr(time, part) - getattr(best.time, part) for part in words}
     return words[max(more, key=lambda part: more[part])]

@@ -128,6 +128,14 @@ def test_a_schedule_that_cannot_do_all_is_searched_in_what_it_can() -> None:
     assert kinds == {"none", "full"}
 
 
+def test_a_layout_that_takes_no_power_of_two_is_there() -> None:
+    # 15 sequences in three parts of 5: the schedule deals out neither 15 nor 5 parts evenly to two.
+    config = small("training.global_batch=15", "parallel.schedule=interleaved")
+    found = search(config, cluster(1, devices_per_server=2))
+    micro = {each.plan.micro_batch for each in found if each.plan and each.layout.pp == 2}
+    assert micro == {5}
+
+
 def test_a_model_is_computed_again_no_more_than_it_has_to_be() -> None:
     layout = ["parallel.tp=8", "parallel.pp=2"]
     roomy = least_recomputation(small(*layout), cluster(16, memory_gb=10_000.0))

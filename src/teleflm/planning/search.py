@@ -119,7 +119,7 @@ def _on(config: RunConfig, layout: Layout) -> RunConfig:
 
 
 def _micro_batches(config: RunConfig, layout: Layout) -> list[int]:
-    """Powers of two, and the most that the schedule takes, which may be none."""
+    """Powers of two, and the most that the schedule takes: it may take none of them."""
     share = config.training.global_batch // layout.dp
     powers = (2**n for n in range(share.bit_length()))
     most = micro_batch_of(config.training, layout, config.parallel.schedule)

@@ -19,7 +19,7 @@ def nano(*overrides: str) -> RunConfig:
 
 def test_the_rank_that_needs_most_counts_wherever_it_is() -> None:
     # The head of 80,000 tokens is on the last rank, and all of its logits.
-    config, layout = nano(), Layout(pp=2)
+    config, layout = nano("model.num_hidden_layers=2"), Layout(pp=2)
     first, last = (closed_form(config, layout, rank) for rank in range(2))
     assert last.total > first.total
     found = plan_on(config, layout, H100)

@@ -80,7 +80,9 @@ def closed_form(
     per_layer = {"none": 27, "selective": 16, "full": 2}[kind] * stream // 2
     if kind == "full":
         per_layer //= layout.tp
-    activations = layers * in_flight * per_layer + 10 * tokens * head // width // layout.tp
+    activations = layers * in_flight * per_layer
+    if stages[-1] == layout.stages - 1:
+        activations += 10 * tokens * head // width // layout.tp
     return Closed(
         parameters=kept["parameters"] // bytes_each,
         kept=kept,

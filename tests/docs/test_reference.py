@@ -10,6 +10,7 @@ import typer
 
 from teleflm.cli.main import app
 from teleflm.config.base import Strict
+from teleflm.config.cluster import LOCAL, ClusterConfig, cluster_names
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names
 from teleflm.config.run import RunConfig
@@ -42,7 +43,12 @@ def keys(kind: type[Strict], prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("heading", "kind"),
-    [("## RUN.yaml", RunConfig), ("## SERIES.yaml", SeriesConfig), ("## MODEL", ModelConfig)],
+    [
+        ("## RUN.yaml", RunConfig),
+        ("## SERIES.yaml", SeriesConfig),
+        ("## MODEL", ModelConfig),
+        ("## CLUSTER", ClusterConfig),
+    ],
 )
 def test_a_table_has_a_row_for_each_key_and_no_other(heading: str, kind: type[Strict]) -> None:
     rows = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", section(heading), re.M))
@@ -56,6 +62,11 @@ def test_every_preset_has_a_row() -> None:
     assert set(re.findall(r"^\| `([a-z0-9-]+-[a-z0-9-]+)`", section("## MODEL"), re.M)) == set(
         preset_names()
     )
+
+
+def test_every_cluster_has_a_row() -> None:
+    rows = set(re.findall(r"^\| `([a-z0-9]+-[a-z0-9-]+)`", section("## CLUSTER"), re.M))
+    assert rows == set(cluster_names()) - {LOCAL}
 
 
 def verbs(command: Any, path: str) -> Iterator[tuple[str, set[str]]]:

@@ -19,6 +19,7 @@ from teleflm.cli import (
     grow,
     import_,
     inspect,
+    plan,
     series,
     tokenizer,
     train,
@@ -45,7 +46,7 @@ _UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="teleflm",
-    help="Train, grow, prove and ship Tele-FLM language models.",
+    help="Train, grow, prove, plan and ship Tele-FLM language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -65,7 +66,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Train, grow, prove and ship Tele-FLM language models: small first, then big."""
+    """Train, grow, prove, plan and ship Tele-FLM language models: small first, then big."""
     verb = context.invoked_subcommand
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb not in _ON_MANY_RANKS:
         raise ConfigError(
@@ -81,6 +82,7 @@ app.command()(train.train)
 app.command()(series.series)
 app.command()(grow.grow)
 app.command()(verify.verify)
+app.command()(plan.plan)
 app.command()(dryrun.dryrun)
 app.command("import")(import_.import_)
 app.command()(export.export)

@@ -133,6 +133,16 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     return merged
 
 
+def laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """`base` with what `top` gives, key by key where both have a mapping."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = laid_over(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
 def build(kind: type[ConfigType], data: Mapping[str, Any], source: str) -> ConfigType:
     """Validate `data` (read from `source`) as a `kind`.
 

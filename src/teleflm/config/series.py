@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from teleflm.config.base import PathText, Strict, build, read_yaml
+from teleflm.config.base import PathText, Strict, build, laid_over, read_yaml
 from teleflm.config.huggingface import ExportKind
 from teleflm.errors import ConfigError
 
@@ -47,7 +47,7 @@ class SeriesConfig(Strict):
     def stage_run(self, index: int) -> dict[str, Any]:
         """The RUN.yaml mapping of a stage, but for where it runs and starts from."""
         stage = {key: value for key, value in self.stages[index].items() if key != "name"}
-        run = _laid_over(self.run, stage)
+        run = laid_over(self.run, stage)
         if index:
             # A `model` for all stages is where the series begins; later ones grow from it.
             run.pop("model", None)
@@ -65,12 +65,3 @@ def load_series(path: Path) -> SeriesConfig:
         if key in config.run or any(key in stage for stage in config.stages):
             raise ConfigError(f"{path}: {key} is set by the series itself; leave it out")
     return config
-
-
-def _laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = _laid_over(below, value) if both else value  # type: ignore[arg-type]
-    return merged

@@ -30,19 +30,27 @@ class Job:
     parallel: ParallelConfig
 
 
+def job_of(config: RunConfig) -> Job:
+    """What a run lays out: where it grows, the model that it grows to.
+
+    Args:
+        config: the run, its vocabulary filled in.
+    """
+    models = {"growth.to" if config.growth else "model": config.final_model}
+    return Job(models, config.data.sequence_length, config.training, config.parallel)
+
+
 def layout_for(config: RunConfig, ranks: int) -> Layout:
     """How a run is laid out on its ranks.
 
     Args:
-        config: the run, its vocabulary filled in; what it grows to is what is laid out.
+        config: the run, its vocabulary filled in.
         ranks: all of them.
 
     Raises:
         ConfigError: see `layout_of`.
     """
-    models = {"growth.to" if config.growth else "model": config.final_model}
-    length = config.data.sequence_length
-    return layout_of(Job(models, length, config.training, config.parallel), ranks)
+    return layout_of(job_of(config), ranks)
 
 
 def layout_of(job: Job, ranks: int) -> Layout:
@@ -55,14 +63,19 @@ def layout_of(job: Job, ranks: int) -> Layout:
         ConfigError: the ranks, a model or the batch do not divide so. It names the key, the
             number, and up to three of the nearest layouts of as many ranks that fit.
     """
-    _check_dtypes(job)
-    _check_schedule(job.parallel)
+    check_job(job)
     try:
-        layout = _asked_for(job.parallel, ranks)
+        layout = asked_layout(job.parallel, ranks)
         _check(job, layout)
     except ConfigError as error:
         raise ConfigError(f"{error}; {_way_out(job, ranks)}") from None
     return layout
+
+
+def check_job(job: Job) -> None:
+    """Raises ConfigError where no layout at all could do what is asked for."""
+    _check_dtypes(job)
+    _check_schedule(job.parallel)
 
 
 def _check_dtypes(job: Job) -> None:
@@ -90,7 +103,12 @@ def _check_schedule(parallel: ParallelConfig) -> None:
         )
 
 
-def _asked_for(parallel: ParallelConfig, ranks: int) -> Layout:
+def asked_layout(parallel: ParallelConfig, ranks: int) -> Layout:
+    """The layout that the keys of `parallel` give, whatever is to go into it.
+
+    Raises:
+        ConfigError: they do not divide the ranks, or contradict one another.
+    """
     tp, pp = parallel.tp, parallel.pp
     if ranks % (tp * pp):
         raise ConfigError(f"parallel.tp {tp} × parallel.pp {pp} does not divide {ranks} ranks")
@@ -183,7 +201,8 @@ def _check_batch(job: Job, layout: Layout) -> None:
 
 
 def _way_out(job: Job, ranks: int) -> str:
-    fitting = [layout for layout in _layouts(job.parallel, ranks) if _fits(job, layout)]
+    layouts = layouts_of(job.parallel, ranks)
+    fitting = [layout for layout in layouts if why_not(job, layout) is None]
     if not fitting:
         return f"no layout of {ranks} ranks fits: change their number, the model or the batch"
     asked = {axis: value for axis in _ASKED if (value := getattr(job.parallel, axis))}
@@ -197,15 +216,16 @@ def _way_out(job: Job, ranks: int) -> str:
     return f"the nearest layouts of {ranks} ranks that fit: {nearest}"
 
 
-def _fits(job: Job, layout: Layout) -> bool:
+def why_not(job: Job, layout: Layout) -> str | None:
+    """Why a model or the batch does not go into a layout; None where all do."""
     try:
         _check(job, layout)
-    except ConfigError:
-        return False
-    return True
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
-def _layouts(parallel: ParallelConfig, ranks: int) -> Iterator[Layout]:
+def layouts_of(parallel: ParallelConfig, ranks: int) -> Iterator[Layout]:
     """All of so many ranks; in copies only where the run asks for them."""
     in_copies = parallel.dp_replicate is not None or parallel.dp_shard is not None
     for tp in _divisors(ranks):

@@ -45,7 +45,7 @@ def dry_job(
         ConfigError: a layout that cannot be had.
     """
     layout = layout_for(config, ranks)
-    alike = _alike(config, layout)
+    alike = alike_stages(config, layout)
     ends = sorted({end for group in alike for end in (group[0], group[-1])})
     each = layout.ranks // layout.pp
     found: dict[int, DryRun] = {}
@@ -56,8 +56,8 @@ def dry_job(
     return [stage for group in alike for stage in _between(group, found, layout, config)]
 
 
-def _alike(config: RunConfig, layout: Layout) -> list[list[int]]:
-    """Pipeline ranks in a row that have the same to do."""
+def alike_stages(config: RunConfig, layout: Layout) -> list[list[int]]:
+    """Pipeline ranks in a row that have the same to do, but for micro-batches in flight."""
     counts = [len(layers) for layers in stage_layers(config.final_model, layout.stages)]
 
     def work(rank: int) -> tuple[object, ...]:

@@ -4,8 +4,8 @@ import time
 
 import torch
 
-# Dense bf16 FLOP/s by NVIDIA's data sheets; matched against the device's name.
-_GPU_PEAKS = {"H200": 989e12, "H100": 989e12, "A800": 312e12, "A100": 312e12}
+from teleflm.config.cluster import data_sheet_tflops
+
 _SIZE, _REPEATS = 1024, 8
 
 
@@ -15,8 +15,8 @@ def bf16_peak(device: torch.device) -> float | None:
     The measurement takes about 0.1 s.
     """
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        return next((peak for key, peak in _GPU_PEAKS.items() if key in name), None)
+        tflops = data_sheet_tflops(torch.cuda.get_device_name(device))
+        return None if tflops is None else tflops * 1e12
     if device.type != "cpu":
         return None
     a = torch.randn(_SIZE, _SIZE).bfloat16()

@@ -1,0 +1,168 @@
+"""teleflm plan."""
+
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from teleflm.planning.plan import Plan
+    from teleflm.planning.search import Candidate
+
+_WIDTH = 80
+# Layouts that the terminal shows; all are in the JSON.
+_SHOWN = 10
+_PARTS = {
+    "compute": "computation",
+    "tensor": "tensor-parallel communication",
+    "pipeline": "from stage to stage",
+    "bubble": "bubble of the pipeline",
+    "data": "weights and gradients, where not hidden",
+}
+
+
+def plan(
+    run: Annotated[
+        str, typer.Argument(metavar="MODEL|RUN.yaml", help="A model, or a run's description.")
+    ],
+    cluster: Annotated[str, typer.Option(help="A shipped cluster, a YAML file, or local.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="Settings laid over it.")
+    ] = None,
+    search: Annotated[bool, typer.Option("--search", help="Rank all layouts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Say of a job on a cluster whether it fits, how long it takes and what it costs; with
+    --search, on which layout.
+
+    Example: teleflm plan tele-flm-1t --cluster a800-112x8 --search parallel.tp=32 parallel.pp=28
+    """
+    from teleflm.planning.local import cluster_of
+    from teleflm.planning.plan import plan as plan_of
+    from teleflm.planning.run import is_run, planned_run, run_of_model
+    from teleflm.planning.search import least_recomputation
+    from teleflm.planning.search import search as search_in
+
+    machines, given = cluster_of(cluster), overrides or ()
+    of_run = is_run(run)
+    config = planned_run(Path(run), given) if of_run else run_of_model(run, given)
+    if search:
+        candidates = search_in(config, machines)
+        found = candidates[0].plan
+        assert found is not None
+        facts = {**_facts(found), "candidates": [_candidate(each) for each in candidates]}
+        lines = [*_told(found, run, cluster), "", *_table(candidates)]
+    else:
+        # What a model alone leaves open is chosen; a run is planned as it would train.
+        is_open = not of_run and "activation_checkpointing" not in config.parallel.model_fields_set
+        found = (least_recomputation if is_open else plan_of)(config, machines)
+        facts, lines = _facts(found), _told(found, run, cluster)
+    typer.echo(dumps(facts) if json else "\n".join(lines))
+
+
+def _facts(found: "Plan") -> dict[str, Any]:
+    layout, time = found.layout, found.time
+    return {
+        "parameters": found.parameters,
+        "ranks": layout.ranks,
+        "layout": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp},
+        "micro_batch": found.micro_batch,
+        "activation_checkpointing": found.config.parallel.activation_checkpointing,
+        "memory_bytes_per_rank": found.memory,
+        "fits": found.fits,
+        "breaks": found.breaks,
+        "step_seconds": time.seconds,
+        "step_seconds_by_part": _parts(found),
+        "mfu": found.mfu,
+        "bubble_fraction": time.bubble_fraction,
+        "steps": found.config.training.steps,
+        "tokens": found.config.training.steps * found.config.tokens_per_step,
+        "days": found.days,
+        "gpu_hours": found.gpu_hours,
+        "cost": found.cost,
+    }
+
+
+def _parts(found: "Plan") -> dict[str, float]:
+    return {part: getattr(found.time, part) for part in _PARTS}
+
+
+def _candidate(candidate: "Candidate") -> dict[str, Any]:
+    layout = candidate.layout
+    facts = {"layout": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp}, "fits": False}
+    if candidate.plan is not None:
+        facts = _facts(candidate.plan)
+    facts.update(place=candidate.place, asked=candidate.asked, reason=candidate.reason)
+    return facts
+
+
+def _told(found: "Plan", run: str, cluster: str) -> list[str]:
+    from teleflm.parallel.memory import size_text
+
+    training, layout = found.config.training, found.layout
+    lines = [
+        f"{run} on {cluster}: {layout.ranks} ranks, {layout}",
+        f"micro-batch {found.micro_batch} of {training.global_batch} sequences, activation "
+        f"checkpointing {found.config.parallel.activation_checkpointing}",
+        f"parameters  {found.parameters:,}",
+        "memory of the rank that needs most",
+    ]
+    lines += [f"  {kind:14} {size_text(held):>9}" for kind, held in found.memory.items()]
+    verdict = "fits" if found.breaks is None else f"does not fit: {found.breaks}"
+    lines += [
+        f"  of {size_text(found.cluster.memory)}: {verdict}",
+        f"a step  {found.time.seconds:.3g} s",
+    ]
+    lines += [f"  {_PARTS[part]:40} {seconds:9.3g} s" for part, seconds in _parts(found).items()]
+    each = found.config.tokens_per_step
+    cost = "" if found.cost is None else f", cost {found.cost:,.0f}"
+    lines += [
+        f"MFU {found.mfu:.1%}, bubble {found.time.bubble_fraction:.1%}",
+        f"{training.steps:,} steps of {each:,} tokens, {training.steps * each:.4g} in all:",
+        f"  {found.days:,.1f} days, {found.gpu_hours:,.0f} GPU-hours{cost}",
+    ]
+    return lines
+
+
+def _table(candidates: Sequence["Candidate"]) -> list[str]:
+    """The best of each layout, of the first ones and of the one that was asked for."""
+    lines = [
+        f"{'place':>5}  {'layout':24} {'micro':>5} {'recompute':>9} {'memory':>8} {'step':>9} "
+        f"{'MFU':>6}"
+    ]
+    seen: set[Any] = set()
+    for each in candidates:
+        if each.layout in seen:
+            continue
+        seen.add(each.layout)
+        if len(seen) <= _SHOWN or each.asked:
+            lines += _rows(each)
+    fit = sum(each.plan is not None and each.plan.fits for each in candidates)
+    refused = sum(each.plan is None for each in candidates)
+    lines += wrap(
+        f"{len(candidates):,} plans: {fit:,} that fit, by their time; "
+        f"{len(candidates) - fit - refused:,} that do not, by their memory; {refused:,} layouts "
+        f"that cannot be had. Of {len(seen):,} layouts each one's best counts here; * is the one "
+        "asked for. --json has all.",
+        _WIDTH,
+    )
+    return lines
+
+
+def _rows(candidate: "Candidate") -> list[str]:
+    from teleflm.parallel.memory import size_text
+
+    place = f"{'*' if candidate.asked else ''}{candidate.place}"
+    row, found = f"{place:>5}  {candidate.layout!s:24}", candidate.plan
+    if found is not None:
+        kind = found.config.parallel.activation_checkpointing
+        row += (
+            f" {found.micro_batch:5} {kind:>9} {size_text(found.largest.total):>8} "
+            f"{found.time.seconds:7.3g} s {found.mfu:6.1%}"
+        )
+    indent = " " * 7
+    reason = wrap(candidate.reason, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [row.rstrip(), *reason]

@@ -1,0 +1,118 @@
+"""`teleflm plan` as a user has it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command
+
+KEYS = {
+    "parameters",
+    "ranks",
+    "layout",
+    "memory_bytes_per_rank",
+    "fits",
+    "step_seconds",
+    "mfu",
+    "days",
+    "gpu_hours",
+    "bubble_fraction",
+}
+ON = ("--cluster", "a800-112x8")
+PUBLISHED = ("parallel.tp=4", "parallel.pp=2")
+
+
+def planned(teleflm: Command, *arguments: str) -> dict[str, Any]:
+    done = teleflm("plan", *arguments, "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_a_model_is_planned_by_the_recipe(teleflm: Command) -> None:
+    found = planned(teleflm, "tele-flm-52b", *ON, *PUBLISHED)
+    assert found.keys() >= KEYS
+    assert found["parameters"] == 52_817_829_888
+    assert (found["ranks"], found["layout"]) == (896, {"tp": 4, "pp": 2, "dp": 112})
+    memory = found["memory_bytes_per_rank"]
+    kinds = ["parameters", "gradients", "optimizer", "activations"]
+    assert list(memory) == [*kinds, "total"]
+    assert memory["total"] == sum(memory[kind] for kind in kinds)
+    assert found["fits"] is True and found["breaks"] is None
+    assert found["tokens"] == pytest.approx(20 * found["parameters"], rel=1e-5)
+    assert found["days"] == pytest.approx(found["steps"] * found["step_seconds"] / 86_400)
+    assert found["gpu_hours"] == pytest.approx(found["days"] * 24 * 896)
+    assert found["step_seconds"] == pytest.approx(sum(found["step_seconds_by_part"].values()))
+    assert 0.3 < found["mfu"] < 0.608
+    # 1/(12 + 1).
+    assert found["bubble_fraction"] == pytest.approx(1 / 13)
+
+
+def test_a_run_is_planned_as_it_would_train(teleflm: Command) -> None:
+    run = str(Path(__file__).parents[2] / "examples" / "tele-flm-52b.yaml")
+    found = planned(teleflm, run, *ON, *PUBLISHED)
+    assert found["steps"] == 363_305 and found["activation_checkpointing"] == "none"
+
+
+def test_what_does_not_fit_is_no_error(teleflm: Command) -> None:
+    layout = ("parallel.tp=8", "parallel.pp=8", "parallel.dp=1")
+    found = planned(teleflm, "tele-flm-1t", *ON, *layout)
+    assert found["ranks"] == 64 and found["fits"] is False
+    assert found["breaks"].startswith("optimizer 13") and found["breaks"].endswith("of 80 GB")
+    done = teleflm("plan", "tele-flm-1t", *ON, *layout)
+    assert done.code == 0 and "does not fit: optimizer 13" in done.out
+
+
+def test_a_price(teleflm: Command, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "{devices_per_server: 1, device: H100, memory_gb: 80, matmul_efficiency: 0.5, "
+        "price_per_hour: 2.5}",
+        encoding="utf-8",
+    )
+    found = planned(teleflm, "nano-52b", "--cluster", str(file))
+    assert found["cost"] == pytest.approx(2.5 * found["gpu_hours"])
+
+
+def test_this_machine(teleflm: Command) -> None:
+    found = planned(teleflm, "nano-52b", "--cluster", "local", "training.global_batch=2")
+    assert found["ranks"] >= 1 and 0 < found["mfu"] <= 1
+
+
+def test_the_search(teleflm: Command) -> None:
+    asked = ("tele-flm-52b", *ON, "--search", "training.global_batch=448", *PUBLISHED)
+    found = planned(teleflm, *asked)
+    places = found["candidates"]
+    best = places[0]
+    assert found["layout"] == best["layout"] and best["reason"] == "the fastest that fits"
+    assert found["step_seconds"] == best["step_seconds"]
+    assert {"place", "asked", "reason", "layout", "fits"} <= set.intersection(*map(set, places))
+    assert any(each["asked"] and each["layout"]["tp"] == 4 for each in places)
+    lines = teleflm("plan", *asked).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("*" in line[:5] for line in lines) == 1
+
+
+def test_it_is_told_within_the_width_of_a_terminal(teleflm: Command) -> None:
+    lines = teleflm("plan", "tele-flm-1t", *ON, "parallel.tp=32", "parallel.pp=28").out.splitlines()
+    assert lines[0] == "tele-flm-1t on a800-112x8: 896 ranks, tp 32 · pp 28 · dp 1"
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tele-flm-52b",), "Missing option '--cluster'"),
+        (("tele-flm-52c", *ON), "did you mean 'tele-flm-52b'?"),
+        (("tele-flm-52b", "--cluster", "a800"), "cluster 'a800'"),
+        (("tele-flm-52b", *ON, "parallel.tp=5"), "does not divide 896 ranks"),
+        (("tele-flm-52b", *ON, "parallel.dp=1000"), "1000 ranks, but the cluster has 896"),
+        (("tele-flm-52b", *ON, "training=3"), "training"),
+        (("tele-flm-52b", *ON, "parallel.pt=5"), "did you mean 'parallel.tp'?"),
+    ],
+)
+def test_what_cannot_be_is_named(teleflm: Command, arguments: tuple[str, ...], words: str) -> None:
+    done = teleflm("plan", *arguments)
+    assert done.code == 2 and words in done.err

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from teleflm.config.run import RunConfig
 from teleflm.parallel.choose import layout_for
-from teleflm.parallel.layout import Layout, stage_layers
+from teleflm.parallel.layout import Layout, stage_layers, stages_of
 from teleflm.planning.dryrun import DryRun, dry_runs
 
 
@@ -61,7 +61,7 @@ def alike_stages(config: RunConfig, layout: Layout) -> list[list[int]]:
     counts = [len(layers) for layers in stage_layers(config.final_model, layout.stages)]
 
     def work(rank: int) -> tuple[object, ...]:
-        stages = range(rank, layout.stages, layout.pp)
+        stages = stages_of(layout, rank * layout.ranks // layout.pp)
         return tuple((counts[s], s == 0, s == layout.stages - 1) for s in stages)
 
     return [list(group) for _, group in groupby(range(layout.pp), work)]
@@ -77,10 +77,11 @@ def _between(
             yield StageRun(found[at], is_run=True)
             continue
         share = (at - group[0]) / (group[-1] - group[0])
+        rank = at * layout.ranks // layout.pp
         run = replace(
             first,
-            rank=at * layout.ranks // layout.pp,
-            stage_layers=tuple(layers[stage] for stage in range(at, layout.stages, layout.pp)),
+            rank=rank,
+            stage_layers=tuple(layers[stage] for stage in stages_of(layout, rank)),
             peak=round(first.peak + share * (last.peak - first.peak)),
         )
         yield StageRun(run, is_run=False)

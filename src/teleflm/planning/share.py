@@ -132,8 +132,8 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         heads_width=Axis.HEADS.size(model) // layout.tp,
         groups_width=Axis.KV_HEADS.size(model) // layout.tp,
         ffn=model.intermediate_size // layout.tp,
-        block_matrices=_entries(padded, layout.tp, of_block=True, gains=False),
-        block=_entries(padded, layout.tp, of_block=True, gains=True),
+        block_matrices=_block_entries(padded, layout.tp, gains=False),
+        block=_block_entries(padded, layout.tp, gains=True),
         embedding=rows * model.hidden_size,
         head=rows * model.hidden_size,
         loss_rows=min(tokens, chunk_rows(rows, device)),
@@ -145,9 +145,9 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     )
 
 
-def _entries(model: ModelConfig, tp: int, *, of_block: bool, gains: bool) -> int:
+def _block_entries(model: ModelConfig, tp: int, *, gains: bool) -> int:
     return sum(
         prod(parameter.shape(model)) // (tp if sharded_dim(parameter) is not None else 1)
         for pattern, parameter in PARAMETERS.items()
-        if ("*" in pattern) == of_block and (gains or not parameter.is_gain)
+        if "*" in pattern and (gains or not parameter.is_gain)
     )

@@ -26,7 +26,7 @@ _PARTS = {
 
 def plan(
     run: Annotated[
-        str, typer.Argument(metavar="MODEL|RUN.yaml", help="A model, or a run's description.")
+        str, typer.Argument(metavar="MODEL|RUN.yaml|SERIES.yaml", help="A model, run or series.")
     ],
     cluster: Annotated[str, typer.Option(help="A shipped cluster, a YAML file, or local.")],
     overrides: Annotated[
@@ -36,7 +36,7 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Say of a job on a cluster whether it fits, how long it takes and what it costs; with
-    --search, on which layout.
+    --search, on which layout. Of a series, each stage, and the same tokens from scratch.
 
     Example: teleflm plan tele-flm-1t --cluster a800-112x8 --search parallel.tp=32 parallel.pp=28
     """
@@ -45,25 +45,31 @@ def plan(
     from teleflm.planning.run import is_run, planned_run, run_of_model
     from teleflm.planning.search import least_recomputation
     from teleflm.planning.search import search as search_in
+    from teleflm.planning.series import is_series
 
     machines, given = cluster_of(cluster), overrides or ()
+    if is_series(run):
+        from teleflm.cli.plan_series import told_series
+
+        return typer.echo(told_series(run, given, machines, cluster, search, json))
     of_run = is_run(run)
     config = planned_run(Path(run), given) if of_run else run_of_model(run, given)
     if search:
         candidates = search_in(config, machines)
         found = candidates[0].plan
         assert found is not None
-        facts = {**_facts(found), "candidates": [_candidate(each) for each in candidates]}
+        facts = {**plan_facts(found), "candidates": [_candidate(each) for each in candidates]}
         lines = [*_told(found, run, cluster), "", *_table(candidates)]
     else:
         # What a model alone leaves open is chosen; a run is planned as it would train.
         is_open = not of_run and "activation_checkpointing" not in config.parallel.model_fields_set
         found = (least_recomputation if is_open else plan_of)(config, machines)
-        facts, lines = _facts(found), _told(found, run, cluster)
+        facts, lines = plan_facts(found), _told(found, run, cluster)
     typer.echo(dumps(facts) if json else "\n".join(lines))
 
 
-def _facts(found: "Plan") -> dict[str, Any]:
+def plan_facts(found: "Plan") -> dict[str, Any]:
+    """What `--json` says of a plan."""
     layout, time = found.layout, found.time
     return {
         "parameters": found.parameters,
@@ -94,7 +100,7 @@ def _candidate(candidate: "Candidate") -> dict[str, Any]:
     layout = candidate.layout
     facts = {"layout": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp}, "fits": False}
     if candidate.plan is not None:
-        facts = _facts(candidate.plan)
+        facts = plan_facts(candidate.plan)
     facts.update(place=candidate.place, asked=candidate.asked, reason=candidate.reason)
     return facts
 

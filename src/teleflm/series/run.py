@@ -82,6 +82,7 @@ def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int, ranks: 
     if index:
         # The growth is made and certified already: the run starts from it as it is.
         del data["growth"]
+        data.pop("model", None)
         data["start_from"] = str(layout.grown(index))
         parent = read_manifest(layout.grown(index)).model
     run = resolve_run(data, f"stage {name}", parent)

@@ -1,0 +1,137 @@
+"""`teleflm plan` of a SERIES.yaml."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from teleflm.cli.plan import plan_facts
+from teleflm.config.cluster import ClusterConfig
+from teleflm.parallel.memory import size_text
+from teleflm.planning.series import EVIDENCE, Effort, SeriesPlan, plan_series, planned_series
+
+_WIDTH = 80
+
+
+def told_series(
+    path: str,
+    overrides: Sequence[str],
+    machines: ClusterConfig,
+    cluster: str,
+    search: bool,
+    json: bool,
+) -> str:
+    """What `teleflm plan` prints of a series.
+
+    Args:
+        path: the SERIES.yaml.
+        overrides: laid over every stage.
+        machines, cluster: what it is to be on, and how that was named.
+        search: each stage on the best layout of its search.
+        json: one JSON object instead of text.
+
+    Raises:
+        ConfigError, GrowthError: naming the file or the stage.
+    """
+    found = plan_series(planned_series(Path(path), overrides), machines, search)
+    if json:
+        return dumps(_facts(found))
+    how = ", each on the best layout of its search" if search else ""
+    return "\n".join([f"{path} on {cluster}{how}", "", *_told(found)])
+
+
+def _facts(found: SeriesPlan) -> dict[str, Any]:
+    total, scratch, even = found.total, found.scratch, found.break_even
+    return {
+        "fits": all(stage.plan.fits for stage in found.stages),
+        **asdict(total),
+        "stages": [
+            {"name": stage.name, **plan_facts(stage.plan), "flops": stage.effort.flops}
+            for stage in found.stages
+        ],
+        "scratch": asdict(scratch),
+        "ratio": {
+            "flops": total.flops / scratch.flops,
+            "gpu_hours": total.gpu_hours / scratch.gpu_hours,
+        },
+        "break_even": None if even is None else asdict(even),
+        "warnings": found.warnings,
+        "evidence": [asdict(each) for each in EVIDENCE],
+    }
+
+
+def _told(found: SeriesPlan) -> list[str]:
+    last = found.stages[-1].name
+    efforts = {stage.name: stage.effort for stage in found.stages}
+    efforts |= {"the series": found.total, f"{last} from scratch": found.scratch}
+    lines = [*_layouts(found), "", *_efforts(efforts)]
+    if found.break_even is None:
+        return [*lines, "", "It does not grow."]
+    lines += ["", *_comparison(found), ""]
+    for warning in found.warnings:
+        lines += _item(f"warning: {warning}")
+    lines.append("savings that were measured")
+    for each in EVIDENCE:
+        lines += _item(f"{each.what}: {each.saving} ({each.source})")
+    return lines
+
+
+def _layouts(found: SeriesPlan) -> list[str]:
+    width = max(len(stage.name) for stage in found.stages)
+    lines = [
+        f"{'':{width}} {'model':>7}  {'layout':20} micro recompute  memory     step    MFU"
+    ]
+    for stage in found.stages:
+        plan = stage.plan
+        lines.append(
+            f"{stage.name:{width}} {_count(plan.parameters):>7}  {plan.layout!s:20} "
+            f"{plan.micro_batch:5} {plan.config.parallel.activation_checkpointing:>9} "
+            f"{size_text(plan.largest.total):>7} {plan.time.seconds:6.3g} s {plan.mfu:6.1%}"
+        )
+        if plan.breaks is not None:
+            lines += wrap(f"does not fit: {plan.breaks}", _WIDTH, initial_indent="  ")
+    return lines
+
+
+def _count(parameters: int) -> str:
+    for unit, name in ((1e12, "T"), (1e9, "B")):
+        if parameters >= unit:
+            return f"{parameters / unit:.3g} {name}"
+    return f"{parameters / 1e6:.3g} M"
+
+
+def _efforts(efforts: dict[str, Effort]) -> list[str]:
+    width = max(map(len, efforts))
+    priced = all(each.cost is not None for each in efforts.values())
+    heading = f"{'':{width}} {'tokens':>9} {'FLOPs':>9} {'days':>9} {'GPU-hours':>12}"
+    lines = [heading + (f" {'cost':>13}" if priced else "")]
+    for name, each in efforts.items():
+        lines.append(
+            f"{name:{width}} {each.tokens:9.4g} {each.flops:9.3g} {each.days:9,.1f} "
+            f"{each.gpu_hours:12,.0f}" + (f" {each.cost:13,.0f}" if priced else "")
+        )
+    return lines
+
+
+def _comparison(found: SeriesPlan) -> list[str]:
+    total, scratch, even = found.total, found.scratch, found.break_even
+    assert even is not None
+    last = found.stages[-1].name
+    return wrap(
+        f"The series takes {total.flops / scratch.flops:.1%} of the FLOPs and "
+        f"{total.gpu_hours / scratch.gpu_hours:.1%} of the GPU-hours of the same tokens from "
+        "scratch.",
+        _WIDTH,
+    ) + wrap(
+        f"Break-even: for the GPU-hours of the series, {last} could read {even.tokens:.4g} tokens "
+        "from scratch. Growing pays if the grown model is better than that one: if a token of "
+        f"those {even.earlier_tokens:.4g} before the last stage is worth at least "
+        f"{even.earlier_token_worth:.2g} of a token at the last size.",
+        _WIDTH,
+    )
+
+
+def _item(text: str) -> list[str]:
+    return wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)

@@ -102,6 +102,67 @@ def test_it_is_told_within_the_width_of_a_terminal(teleflm: Command) -> None:
     assert max(map(len, lines)) <= 80
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PUBLISHED_SERIES = str(EXAMPLES / "tele-flm-series.yaml")
+OWN_SERIES = str(EXAMPLES / "7b-series.yaml")
+
+
+def test_a_series(teleflm: Command) -> None:
+    found = planned(teleflm, PUBLISHED_SERIES, *ON)
+    names = [stage["name"] for stage in found["stages"]]
+    assert names == ["52b", "102b", "1t"] and found["fits"] is True
+    for stage in found["stages"]:
+        alone = planned(teleflm, str(EXAMPLES / f"tele-flm-{stage['name']}.yaml"), *ON)
+        assert {key: stage[key] for key in alone} == alone
+    for key in ("tokens", "flops", "days", "gpu_hours"):
+        assert found[key] == pytest.approx(sum(stage[key] for stage in found["stages"]))
+    assert found["scratch"].keys() == {"tokens", "flops", "days", "gpu_hours", "cost"}
+    for key, ratio in found["ratio"].items():
+        assert ratio == found[key] / found["scratch"][key] < 0.1
+    assert found["break_even"].keys() == {"tokens", "earlier_tokens", "earlier_token_worth"}
+    assert found["cost"] is None and len(found["warnings"]) == 4
+    assert all(each.keys() == {"what", "saving", "source"} for each in found["evidence"])
+
+
+def test_a_series_is_told_within_the_width_of_a_terminal(teleflm: Command, tmp_path: Path) -> None:
+    done = teleflm("plan", PUBLISHED_SERIES, *ON)
+    lines = done.out.splitlines()
+    assert done.code == 0 and max(map(len, lines[1:])) <= 80
+    assert sum(line.startswith("warning: ") for line in lines) == 4
+    assert "cost" not in done.out and "does not fit" not in done.out
+    # A dear machine of little memory.
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "{devices_per_server: 8, device: H100, memory_gb: 20, matmul_efficiency: 0.5, "
+        "server_gb_s: 450, price_per_hour: 2.5}"
+    )
+    done = teleflm("plan", OWN_SERIES, "--cluster", str(file))
+    lines = done.out.splitlines()
+    assert done.code == 0 and max(map(len, lines[1:])) <= 80
+    assert any(line.endswith(" cost") for line in lines)
+    assert sum("does not fit: activations" in line for line in lines) == 2
+    assert "warning: " not in done.out
+    assert planned(teleflm, OWN_SERIES, "--cluster", str(file))["fits"] is False
+
+
+def test_a_series_of_one_stage(teleflm: Command, tmp_path: Path) -> None:
+    file = tmp_path / "series.yaml"
+    run = EXAMPLES / "tele-flm-52b.yaml"
+    file.write_text(f"{{series_dir: s, stages: [{{name: only, run: {run}}}]}}")
+    found = planned(teleflm, str(file), *ON)
+    assert found["break_even"] is None and found["ratio"] == {"flops": 1, "gpu_hours": 1}
+    assert "It does not grow." in teleflm("plan", str(file), *ON).out
+
+
+def test_the_search_for_a_series(teleflm: Command) -> None:
+    given = (OWN_SERIES, "--cluster", "h100-8", "parallel.tp=8")
+    asked, best = planned(teleflm, *given), planned(teleflm, *given, "--search")
+    assert [stage["layout"]["tp"] for stage in asked["stages"]] == [8, 8]
+    assert [stage["layout"]["tp"] for stage in best["stages"]] == [1, 1]
+    told = teleflm("plan", *given, "--search").out
+    assert told.splitlines()[0].endswith("on h100-8, each stage on its best layout")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -111,6 +172,8 @@ def test_it_is_told_within_the_width_of_a_terminal(teleflm: Command) -> None:
         (("tele-flm-52b", *ON, "parallel.tp=5"), "does not divide 896 ranks"),
         (("tele-flm-52b", *ON, "parallel.dp=1000"), "1000 ranks, but the cluster has 896"),
         (("tele-flm-52b", *ON, "training=3"), "training"),
+        ((PUBLISHED_SERIES, *ON, "parallel.tp=5"), "stage 52b: "),
+        ((PUBLISHED_SERIES, *ON, "parallel.pt=5"), "did you mean 'parallel.tp'?"),
         (("tele-flm-52b", *ON, "parallel.pt=5"), "did you mean 'parallel.tp'?"),
     ],
 )

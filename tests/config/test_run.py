@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig, load_run, resolve_run, with_vocabulary
-from teleflm.config.series import SeriesConfig
+from teleflm.config.series import SeriesConfig, load_series
 from teleflm.errors import ConfigError
 from tests.tiny import FIELDS, MODEL, run_config, run_fields, write_run
 
@@ -127,3 +128,61 @@ def test_a_stage_is_laid_over_what_all_share() -> None:
     assert later["training"] == {"global_batch": 4, "steps": 9}
     assert "model" not in later, "it starts from what was grown"
     assert config.run["training"]["steps"] == 1
+
+
+def series_file(folder: Path, stages: Any, **fields: Any) -> Path:
+    """A SERIES.yaml beside two RUN.yaml, a.yaml and jobs/b.yaml, that stand alone too."""
+    (folder / "jobs").mkdir()
+    a = run_fields(STORE, RUN, training={"steps": 7})
+    b = {**run_fields(STORE, RUN), "start_from": "a", "growth": {"to": {"hidden_size": 40}}}
+    for name, data in {"a.yaml": a, "jobs/b.yaml": b}.items():
+        (folder / name).write_text(yaml.safe_dump(data))
+    file = folder / "series.yaml"
+    file.write_text(yaml.safe_dump({"series_dir": "s", "stages": stages, **fields}))
+    return file
+
+
+def test_a_stage_is_laid_over_the_run_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [
+        {"name": "a", "run": "a.yaml"},
+        {"name": "b", "run": "jobs/b.yaml", "training": {"steps": 9}, "growth": {"ramp": 3}},
+    ]
+    # From the folder of the series on, wherever the command runs; what all share goes below.
+    file = series_file(tmp_path, stages, run={"seed": 8, "spikes": {"window": 9}})
+    monkeypatch.chdir(tmp_path / "jobs")
+    a, b = (load_series(file).stage_run(index) for index in range(2))
+    assert "run_dir" not in a | b and "start_from" not in a | b and "run" not in a | b
+    assert a["training"]["steps"] == 7 and b["training"]["steps"] == 9
+    assert b["training"]["global_batch"] == 4
+    assert b["growth"] == {"to": {"hidden_size": 40}, "ramp": 3}
+    assert a["seed"] == b["seed"] == 3 and a["spikes"] == {"window": 9}
+    # It says what it grows from, which is held against what it finds.
+    assert a["model"] == b["model"] == FIELDS
+    with pytest.raises(ConfigError, match=r"model\.num_hidden_layers is 2, but .* has 3"):
+        parent = MODEL.model_copy(update={"num_hidden_layers": 3})
+        resolve_run({**b, "run_dir": "x"}, "stage b", parent)
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ({"run": "none.yaml"}, r"series\.yaml: stages\.0\.run: .*none\.yaml: no such file"),
+        ({"run": "jobs"}, r"stages\.0\.run: .*jobs: cannot be read"),
+        ({"run": "list.yaml"}, r"stages\.0\.run: .*list\.yaml: expected a mapping"),
+        ({"run": {"seed": 1}}, r"stages\.0\.run: expected the path of a RUN\.yaml"),
+        ({"run": "jobs/b.yaml"}, r"jobs/b\.yaml starts from a, but a series begins from scratch"),
+        ({"run": "a.yaml", "run_dir": "x"}, "run_dir is set by the series itself"),
+    ],
+)
+def test_a_run_that_a_stage_cannot_have(tmp_path: Path, stage: Any, words: str) -> None:
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match=words):
+        load_series(series_file(tmp_path, [{"name": "a", **stage}]))
+
+
+@pytest.mark.parametrize("stages", [3, [3], [], None])
+def test_stages_that_are_none(tmp_path: Path, stages: Any) -> None:
+    with pytest.raises(ConfigError, match="series.yaml: stages"):
+        load_series(series_file(tmp_path, stages))

@@ -8,14 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from teleflm.cli.main import app
-from teleflm.config.model import ModelConfig
+from teleflm.config.cluster import load_cluster
 from teleflm.config.resolve import resolve_model
-from teleflm.config.run import RunConfig, load_run, resolve_run
-from teleflm.config.series import load_series
+from teleflm.config.run import load_run
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import train_tokenizer
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout
+from teleflm.planning.series import plan_series, planned_series
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Published: the stage's tokens, and the model that it ends with.
@@ -38,7 +38,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_example_is_tested() -> None:
     published = {f"tele-flm-{stage}.yaml" for stage in STAGES}
     present = {path.name for path in EXAMPLES.glob("*.yaml")}
-    assert present == published | {"nano.yaml", "nano-series.yaml"}
+    own = {"3b.yaml", "7b.yaml"}
+    series = {f"{name}-series.yaml" for name in ("nano", "tele-flm", "7b")}
+    assert present == published | own | series | {"nano.yaml"}
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -66,18 +68,8 @@ def test_nano_has_the_shape_it_names() -> None:
     assert "vocab_size" not in run.model.model_fields_set
 
 
-def series_runs() -> list[RunConfig]:
-    series = load_series(EXAMPLES / "nano-series.yaml")
-    runs: list[RunConfig] = []
-    parent: ModelConfig | None = None
-    for index, name in enumerate(series.stage_names()):
-        runs.append(resolve_run({**series.stage_run(index), "run_dir": name}, name, parent))
-        parent = runs[-1].final_model
-    return runs
-
-
 def test_the_series_has_the_published_token_shares() -> None:
-    runs = series_runs()
+    runs = list(planned_series(EXAMPLES / "nano-series.yaml").values())
     assert [run.final_model for run in runs] == [resolve_model(f"nano-{stage}") for stage in STAGES]
     tokens = [run.tokens_per_step * run.training.steps for run in runs]
     published = list(STAGES.values())
@@ -126,3 +118,25 @@ def test_each_published_job_starts_where_the_one_before_ended() -> None:
         assert after.model == before.final_model
         assert after.growth is not None
         assert after.growth.place == "distance"
+
+
+def test_the_published_jobs_as_one_series() -> None:
+    runs = planned_series(EXAMPLES / "tele-flm-series.yaml")
+    for stage, run in runs.items():
+        alone = load_run(EXAMPLES / f"tele-flm-{stage}.yaml")
+        moved = {"run_dir": alone.run_dir, "start_from": alone.start_from}
+        assert run.model_copy(update=moved) == alone
+    assert list(runs) == list(STAGES)
+
+
+def test_a_7b_of_your_own() -> None:
+    runs = planned_series(EXAMPLES / "7b-series.yaml")
+    found = plan_series(runs, load_cluster("h100-8"))
+    assert list(runs) == ["3b", "7b"]
+    assert [stage.plan.parameters for stage in found.stages] == [3_384_192_000, 6_738_415_616]
+    # A step that is reliable, early enough, and with tokens enough after it; all of it fits.
+    assert found.warnings == []
+    assert all(stage.plan.fits for stage in found.stages)
+    # About 20 tokens a parameter of the last model.
+    assert found.total.tokens / found.stages[-1].plan.parameters == pytest.approx(20, rel=0.05)
+    assert load_run(EXAMPLES / "7b.yaml").start_from == load_run(EXAMPLES / "3b.yaml").run_dir

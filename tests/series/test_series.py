@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import teleflm.certificate.paths
 from benchmarks.demo import promises
@@ -19,7 +20,7 @@ from teleflm.certificate.record import Certificate
 from teleflm.checkpoint.load import find_checkpoint
 from teleflm.checkpoint.open import load
 from teleflm.config.base import build
-from teleflm.config.series import SeriesConfig
+from teleflm.config.series import SeriesConfig, load_series
 from teleflm.data.store import TokenStore
 from teleflm.errors import CheckFailedError, ConfigError, StoppedError
 from teleflm.report.summary import read_summary
@@ -99,6 +100,34 @@ def test_a_second_time_nothing_is_done_again(finished: Path, store: TokenStore) 
     before = written(finished)
     run_series(series(store, finished))
     assert written(finished) == before
+
+
+def test_stages_that_name_runs_are_the_same_series(
+    finished: Path, store: TokenStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    plain = series(store, folder).model_dump(mode="json")
+    parent = plain["stages"][0]["model"]
+    for stage in plain["stages"]:
+        # As it would be run alone: from a parent that it names.
+        alone = {**plain["run"], "model": parent, **stage, "run_dir": "alone"}
+        if "growth" in stage:
+            alone["start_from"] = "elsewhere"
+        del alone["name"]
+        (tmp_path / f"{stage['name']}.yaml").write_text(yaml.safe_dump(alone))
+    plain["stages"] = [{"name": name, "run": f"{name}.yaml"} for name in STAGES]
+    del plain["run"]
+    file = tmp_path / "series.yaml"
+    file.write_text(yaml.safe_dump(plain))
+    before = written(folder)
+    run_series(load_series(file))
+    assert written(folder) == before
+    # And from the beginning.
+    file.write_text(yaml.safe_dump({**plain, "series_dir": str(tmp_path / "anew")}))
+    run_series(load_series(file))
+    for name in STAGES:
+        assert_same_run(tmp_path / "anew" / "stages" / name, finished / "stages" / name)
 
 
 def test_the_benchmark_of_the_demo_reads_it(finished: Path) -> None:

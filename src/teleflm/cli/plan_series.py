@@ -29,7 +29,7 @@ def told_series(
         path: the SERIES.yaml.
         overrides: laid over every stage.
         machines, cluster: what it is to be on, and how that was named.
-        search: each stage on the best layout of its search.
+        search: each stage on the best layout that there is for it.
         json: one JSON object instead of text.
 
     Raises:
@@ -38,7 +38,7 @@ def told_series(
     found = plan_series(planned_series(Path(path), overrides), machines, search)
     if json:
         return dumps(_facts(found))
-    how = ", each on the best layout of its search" if search else ""
+    how = ", each stage on its best layout" if search else ""
     return "\n".join([f"{path} on {cluster}{how}", "", *_told(found)])
 
 
@@ -80,9 +80,7 @@ def _told(found: SeriesPlan) -> list[str]:
 
 def _layouts(found: SeriesPlan) -> list[str]:
     width = max(len(stage.name) for stage in found.stages)
-    lines = [
-        f"{'':{width}} {'model':>7}  {'layout':20} micro recompute  memory     step    MFU"
-    ]
+    lines = [f"{'':{width}} {'model':>7}  {'layout':20} micro recompute  memory     step    MFU"]
     for stage in found.stages:
         plan = stage.plan
         lines.append(

@@ -285,6 +285,10 @@ SERIES: dict[str, Case] = {
         ),
         "stage a: .*unknown key 'trainig'; did you mean 'training'",
     ),
+    "stage with a run that is not there": (
+        lambda s: ("series", s.series_yaml(stages=[{"name": "a", "run": "none.yaml"}])),
+        r"series\.yaml: stages\.0\.run: .*none\.yaml: no such file",
+    ),
     "demo over something else": (
         lambda s: ("demo", "--out", s.store, "--data", s.corpus, "--json"),
         "not empty and no earlier demo",

@@ -184,5 +184,5 @@ def test_a_run_that_a_stage_cannot_have(tmp_path: Path, stage: Any, words: str) 
 
 @pytest.mark.parametrize("stages", [3, [3], [], None])
 def test_stages_that_are_none(tmp_path: Path, stages: Any) -> None:
-    with pytest.raises(ConfigError, match="series.yaml: stages"):
+    with pytest.raises(ConfigError, match=r"series\.yaml: stages"):
         load_series(series_file(tmp_path, stages))

@@ -71,10 +71,10 @@ def _told(found: SeriesPlan) -> list[str]:
         return [*lines, "", "It does not grow."]
     lines += ["", *_comparison(found), ""]
     for warning in found.warnings:
-        lines += _item(f"warning: {warning}")
-    lines.append("savings that were measured")
+        lines += _item("", f"warning: {warning}")
+    lines += ["Savings that were measured:"]
     for each in EVIDENCE:
-        lines += _item(f"{each.what}: {each.saving} ({each.source})")
+        lines += _item("  ", f"{each.what}: {each.saving} ({each.source})")
     return lines
 
 
@@ -131,5 +131,8 @@ def _comparison(found: SeriesPlan) -> list[str]:
     )
 
 
-def _item(text: str) -> list[str]:
-    return wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _item(indent: str, text: str) -> list[str]:
+    below = indent + "  "
+    return wrap(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=below, break_on_hyphens=False
+    )

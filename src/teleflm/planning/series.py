@@ -12,7 +12,6 @@ from teleflm.config.run import RunConfig, resolve_run
 from teleflm.config.series import load_series
 from teleflm.errors import ConfigError, GrowthError
 from teleflm.growth.plan import growth_steps
-from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
 from teleflm.planning.plan import Plan
 from teleflm.planning.plan import plan as plan_of

@@ -1,0 +1,51 @@
+"""What docs/planning.md shows of a series is what its commands print."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+# From here on; the parts of a command's output that are left out are an ellipsis.
+SECTIONS = PAGE[PAGE.index("\n## Growing or from scratch\n") :]
+SHOWN = re.findall(r"^```sh\n(teleflm .*)\n```\n\n((?:(?:    .*)?\n)+)", SECTIONS, re.M)
+# The dry run of a 7B takes half a minute.
+CASES = [
+    pytest.param(*shown, marks=pytest.mark.slow if " dryrun " in shown[0] else [])
+    for shown in SHOWN
+]
+
+
+@pytest.mark.parametrize(("command", "shown"), CASES)
+def test_the_page_shows_what_the_command_prints(
+    teleflm: Command, monkeypatch: pytest.MonkeyPatch, command: str, shown: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    done = teleflm(*shlex.split(command)[1:])
+    assert done.code == 0, done.err
+    printed = [line.rstrip() for line in done.out.splitlines()]
+    parts = re.split(r"^    …\n", shown.rstrip("\n") + "\n", flags=re.M)
+    for number, part in enumerate(parts):
+        lines = [line.removeprefix("    ") for line in part.splitlines()]
+        starts = range(len(printed) - len(lines) + 1)
+        at = [start for start in starts if printed[start : start + len(lines)] == lines]
+        assert at, "\n".join(lines)
+        printed = printed[at[0] + len(lines) :]
+        assert number or at[0] == 0, "the beginning is shown"
+    assert not parts[-1] or not printed, "the end is shown"
+
+
+def test_every_command_is_followed_by_what_it_prints() -> None:
+    assert len(SHOWN) == SECTIONS.count("```sh\n") == 4
+
+
+def test_what_the_text_says_of_two_months() -> None:
+    """Model FLOPs of the series over the peak of 896 A800 in 61 days."""
+    (flops,) = re.findall(r"^    the series +\S+ +(\S+)", SECTIONS, re.M)[:1]
+    share = float(flops) / (896 * 312e12 * 61 * 86_400)
+    (said,) = re.findall(r"In 61 days .* are (\d+) % of the peak", SECTIONS)
+    assert int(said) == round(100 * share)

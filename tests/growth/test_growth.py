@@ -15,11 +15,11 @@ from teleflm.errors import GrowthError
 from teleflm.growth.fold import folded
 from teleflm.growth.grow import Growth, grow, grow_lazily
 from teleflm.growth.maps import GrowthMap
+from teleflm.growth.operators import new_lines, on_any_line
 from teleflm.growth.ramp import ramp_between
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import PARAMETERS, Axis, parameter_names, parameter_of
 from teleflm.model.init import build_model, initial_value
-from teleflm.model.region import whole
 from teleflm.training.learner import Learner
 from tests.growing import (
     CHILD,
@@ -132,10 +132,9 @@ def test_every_new_entry_learns_within_the_first_steps_of_the_ramp() -> None:
     # Of each new pair of writer and reader at most one side may start shut: else both are dead.
     grown = grow(trained_state(PARENT), CHILD, ramp=8, seed=3)
     learner = _trained_through(grown, 4)
-    growth = GrowthMap("mask", PARENT, CHILD, grown.lineage[-1].layers)
     first_moments = learner.tensors()[1]
     for name, moment in first_moments.items():
-        new = growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
+        new = on_any_line(new_lines(grown.lineage[-1:], name))
         if name == "model.embed_tokens.weight":
             seen = torch.cat([batch_of(CHILD, step)[:, :-1] for step in range(6, 9)]).unique()
             moment, new = moment[seen], new[seen]
@@ -147,7 +146,7 @@ def test_new_weights_have_an_ordinary_init_and_old_ones_stay() -> None:
     grown = grow(state, CHILD, ramp=8, seed=3)
     growth = GrowthMap("mask", PARENT, CHILD, grown.lineage[-1].layers)
     for name, weight in grown.weights.items():
-        new = growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
+        new = on_any_line(new_lines(grown.lineage[-1:], name))
         expected = initial_value(CHILD, name, seed=3).double()
         assert torch.equal(weight[new], expected[new]), name
         source = growth.parent_name(name)

@@ -21,7 +21,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.grow import Growth, grow, grow_lazily
-from teleflm.growth.operators import keeps_trajectory, new_entries
+from teleflm.growth.operators import growth_map, keeps_trajectory, new_lines, on_any_line
 from teleflm.growth.shares import share_out
 from teleflm.growth.state import KINDS, TrainingState
 from teleflm.model.axes import parameter_names, parameter_of
@@ -165,10 +165,38 @@ def test_every_new_entry_learns_within_the_first_steps(width: str, depth: DepthO
     events = grown.lineage[len(state.lineage) :]
     seen = torch.cat([batch_of(CHILD, step)[:, :-1] for step in range(6, 9)]).unique()
     for name, moment in learner.tensors()[1].items():
-        new = new_entries(events, name, whole(moment.shape))
+        new = on_any_line(new_lines(events, name))
         if name == "model.embed_tokens.weight":
             moment, new = moment[seen], new[seen]
         assert (moment[new] != 0).all(), name
+
+
+@settings(max_examples=60)
+@given(growths(OPERATORS, ["mask", "zero", "copy"]), st.booleans())
+def test_what_is_new_follows_the_entries(drawn: tuple[ModelConfig, Growth], again: bool) -> None:
+    parent, growth = drawn
+    grown = grown_by(trained_state(parent), growth)
+    if again:
+        wider = grown.model.model_copy(
+            update={"intermediate_size": grown.model.intermediate_size + 2}
+        )
+        grown = grow(replace(grown, step=grown.step + growth.ramp), wider)
+    events = [event for event in grown.lineage if event.is_growth]
+    # Each entry's own history, by the maps that place weights.
+    history = {
+        name: torch.zeros(parameter_of(name).shape(parent)) for name in parameter_names(parent)
+    }
+    for event in events:
+        steps, before = growth_map(event), history
+        history = {}
+        for name in parameter_names(event.to):
+            history[name] = torch.ones(parameter_of(name).shape(event.to))
+            region = whole(history[name].shape)
+            source = steps.parent_region(name, region)
+            if source is not None:
+                steps.place(history[name], name, region, before[source[0]][source[1]])
+    for name, is_new in history.items():
+        assert torch.equal(on_any_line(new_lines(events, name)), is_new.bool()), name
 
 
 @pytest.mark.parametrize("width", ["zero", "clone"])
@@ -187,7 +215,7 @@ def test_no_first_update_is_oversized(width: str) -> None:
         events = [event for event in learner.lineage if event.is_growth]
         rates = {group["is_matrix_like"]: group["lr"] for group in learner.optimizer.param_groups}
         for name, weight in learner.tensors()[0].items():
-            new = new_entries(events, name, whole(weight.shape)) & fresh[name]
+            new = on_any_line(new_lines(events, name)) & fresh[name]
             moved = (weight - before[name])[new].abs()
             rate = rates[parameter_of(name).is_matrix_like]
             assert not len(moved) or moved.max() <= rate * 1.0001, name

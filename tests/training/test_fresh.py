@@ -9,9 +9,7 @@ from torch import Tensor
 
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.grow import grow
-from teleflm.growth.maps import GrowthMap
-from teleflm.model.axes import parameter_of
-from teleflm.model.region import whole
+from teleflm.growth.operators import new_lines, on_any_line
 from teleflm.training.fresh import FreshMoments
 from teleflm.training.learner import Learner
 from tests.growing import CHILD, OPTIMIZER, PARENT, batch_of, train_on, trained_state
@@ -28,9 +26,8 @@ def learner_of(betas: tuple[float, float], ramp: int = RAMP) -> Learner:
 
 
 def new_entries(learner: Learner) -> dict[str, Tensor]:
-    growth = GrowthMap("mask", PARENT, CHILD, learner.lineage[-1].layers)
     return {
-        name: growth.is_new(name, parameter_of(name), whole(parameter_of(name).shape(growth.child)))
+        name: on_any_line(new_lines(learner.lineage[-1:], name))
         for name, _ in learner.network.named_parameters()
     }
 

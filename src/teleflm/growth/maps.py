@@ -8,8 +8,8 @@ from torch import Tensor
 
 from teleflm.config.growth import Operator
 from teleflm.config.model import ModelConfig
-from teleflm.model.axes import Axis, Parameter, in_layer, layer_of, parameter_of
-from teleflm.model.region import Region, region_shape
+from teleflm.model.axes import Axis, in_layer, layer_of, parameter_of
+from teleflm.model.region import Region
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,6 @@ class GrowthMap:
                 scattered = (*before, where)
         # Old heads alone may stand apart, and no tensor has them on both axes.
         value[scattered or ...] = kept
-
-    def is_new(self, name: str, parameter: Parameter, region: Region) -> Tensor:
-        """Boolean of the region's shape: entries of tensor `name` that the parent lacks."""
-        if self.parent_name(name) is None:
-            return torch.ones(region_shape(region), dtype=torch.bool)
-        new = torch.zeros(region_shape(region), dtype=torch.bool)
-        for dim, axis in enumerate(parameter.axes):
-            line = ~self.is_old(axis)[region[dim]]
-            new |= line.reshape([-1 if d == dim else 1 for d in range(new.ndim)])
-        return new
 
 
 def taken(tensor: Tensor, dim: int, indices: Tensor) -> Tensor:

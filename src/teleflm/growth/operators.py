@@ -99,16 +99,26 @@ def keeps_trajectory(event: Event) -> bool:
     return len(counts) == 1 and scales == {1.0}
 
 
-def new_entries(events: Sequence[Event], name: str, region: Region) -> Tensor:
-    """Boolean of the region's shape: entries that one of these growths added, and what became of
-    them in the growths after it."""
+def new_lines(events: Sequence[Event], name: str) -> list[Tensor]:
+    """For each axis of a tensor, boolean (size of the axis,): what one of these growths added, and
+    what became of it in the growths after it. An entry is new where any of its lines is."""
     *before, event = events
-    growth = growth_map(event)
-    new = growth.is_new(name, parameter_of(name), region)
-    source = growth.parent_region(name, region)
-    if before and source is not None:
-        growth.place(new, name, region, new_entries(before, *source))
-    return new
+    growth, axes = growth_map(event), parameter_of(name).axes
+    source = growth.parent_name(name)
+    if source is None:
+        return [torch.ones(axis.size(growth.child), dtype=torch.bool) for axis in axes]
+    lines = [~growth.is_old(axis) for axis in axes]
+    if before:
+        for line, axis, past in zip(lines, axes, new_lines(before, source), strict=True):
+            old = ~line
+            line[old] = past[growth.sources(axis)[old]]
+    return lines
+
+
+def on_any_line(lines: Sequence[Tensor]) -> Tensor:
+    """Boolean of a tensor's shape from those of its dims: entries that lie on any of the lines."""
+    *first, last = lines
+    return last if not first else first[0][:, None] | last
 
 
 def _new(

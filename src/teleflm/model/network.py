@@ -8,6 +8,8 @@ Growth masks fold into the weights that carry them (see growth/masks.py): the bu
 their values change without a recompilation.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,13 +50,17 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """Token embedding (V, D)."""
+    """Token embedding (V, D).
+
+    `look_up` gives the rows of tokens; where a rank has some rows only, parallel/tensor.py sets it.
+    """
 
     row_mask: Tensor | None
     column_mask: Tensor | None
 
     def __init__(self, vocab_size: int, hidden_size: int) -> None:
         super().__init__(vocab_size, hidden_size)
+        self.look_up: Callable[[Tensor, Tensor], Tensor] = F.embedding
         self.register_buffer("row_mask", None, persistent=False)
         self.register_buffer("column_mask", None, persistent=False)
 
@@ -62,7 +68,7 @@ class Embedding(nn.Embedding):
         """Values come from model/init.py or a checkpoint."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        embedded = F.embedding(tokens, self.weight)
+        embedded = self.look_up(tokens, self.weight)
         if self.column_mask is None:
             return embedded
         # The mask after the look-up: V × D products would be wasted on a few rows. The stream stays

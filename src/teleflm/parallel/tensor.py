@@ -7,6 +7,7 @@ sums (reduce-scatter behind); gains see their own positions.
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import (
@@ -28,7 +29,7 @@ from torch.distributed.tensor.parallel import (
 
 from teleflm.model.axes import Axis, Parameter, parameter_of
 from teleflm.model.loss import Vocabulary
-from teleflm.model.network import MLP, Attention, TeleFLM
+from teleflm.model.network import MLP, Attention, Embedding, TeleFLM
 from teleflm.parallel.layout import TENSOR_PARALLEL, sharded_dim
 
 _SEQUENCE = Shard(1)
@@ -60,21 +61,49 @@ def _style(parameter: Parameter, module: nn.Module) -> ParallelStyle:
     dim = sharded_dim(parameter)
     if dim is None:
         return SequenceParallel()
-    if isinstance(module, nn.Embedding):
-        return RowwiseParallel(input_layouts=Replicate(), output_layouts=_SEQUENCE)
+    if isinstance(module, Embedding):
+        return _ShardedEmbedding()
     if parameter.axes[0] is Axis.VOCAB:
-        return _ShardedHead()
+        return _ShardedRows()
     return ColwiseParallel() if dim == 0 else RowwiseParallel(output_layouts=_SEQUENCE)
 
 
-class _ShardedHead(ParallelStyle):
-    """The head's rows over the ranks; the loss reads the weight itself, so nothing else."""
+class _ShardedRows(ParallelStyle):
+    """The rows over the ranks; of the head no more, since the loss reads the weight itself."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         whole = module.get_parameter("weight")
         weight = distribute_tensor(whole, device_mesh, [Shard(0)], src_data_rank=None)
         module.register_parameter("weight", nn.Parameter(weight))
         return module
+
+
+class _ShardedEmbedding(_ShardedRows):
+    """Each rank looks up its own rows, and the sums are split over the sequence.
+
+    DTensor's own would make the gradient of all rows on each rank (torch 2.13), and sum the whole
+    sequence on each where a mask follows.
+    """
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        assert isinstance(module, Embedding)
+        super()._apply(module, device_mesh)
+        module.look_up = _own_rows
+        # Behind the mask, which is laid out too.
+        module.register_forward_hook(lambda _, __, embedded: local_part(embedded))
+        return module
+
+
+def _own_rows(tokens: Tensor, weight: Tensor) -> Tensor:
+    assert isinstance(weight, DTensor)
+    mesh, rows = weight.device_mesh, weight.to_local()
+    own = tokens - mesh.get_local_rank() * len(rows)
+    elsewhere = (own < 0) | (own >= len(rows))
+    embedded = F.embedding(own.masked_fill(elsewhere, 0), rows)
+    embedded = embedded.masked_fill(elsewhere[..., None], 0.0)
+    # One rank has a token's row, so the sum rounds nothing.
+    partial = DTensor.from_local(embedded, mesh, [Partial()], run_check=False)
+    return partial.redistribute(placements=[_SEQUENCE])
 
 
 def whole_sequence(hidden: Tensor) -> Tensor:

@@ -85,14 +85,12 @@ def _whole(share: Share) -> int:
 
 def _sums(share: Share) -> int:
     """Whole gradients, until they travel."""
-    # Tensor-parallel ranks make the embedding's for all rows and keep it whole (torch 2.13).
-    rows = share.embedding * (share.layout.tp - 1) * share.has_embedding
-    return (_whole(share) + rows) * share.reduced
+    return _whole(share) * share.reduced
 
 
 def _embedding_backward(share: Share) -> int:
     """A micro-batch's own gradient of the embedding, at its very end."""
-    return share.embedding * share.layout.tp * share.has_embedding * share.stream
+    return share.embedding * share.has_embedding * share.stream
 
 
 def _largest(share: Share) -> int:

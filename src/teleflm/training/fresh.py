@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from teleflm.growth.event import Event, Lineage
-from teleflm.growth.operators import new_entries
+from teleflm.growth.operators import new_lines, on_any_line
 from teleflm.model.axes import Axis, parameter_of
 from teleflm.parallel.shard import Shard
 
@@ -30,8 +30,8 @@ class FreshMoments:
     """
 
     def __init__(self, shards: Sequence[Shard], lineage: Lineage, step: int) -> None:
-        self._for_ever: list[tuple[Shard, Tensor]] = []
-        self._at_first: list[tuple[Shard, Tensor]] = []
+        self._for_ever: list[tuple[Shard, list[Tensor]]] = []
+        self._at_first: list[tuple[Shard, list[Tensor]]] = []
         growths = [event for event in lineage if event.is_growth]
         if not growths:
             return
@@ -52,11 +52,13 @@ class FreshMoments:
                 self._watch(self._at_first, shard, growths[first:])
 
     def _watch(
-        self, watched: list[tuple[Shard, Tensor]], shard: Shard, growths: Sequence[Event]
+        self, watched: list[tuple[Shard, list[Tensor]]], shard: Shard, growths: Sequence[Event]
     ) -> None:
-        new = new_entries(growths, shard.name, shard.region)
-        if new.any():
-            watched.append((shard, new.to(shard.local.device)))
+        # By lines, not entries: those would be a byte for each parameter.
+        lines = new_lines(growths, shard.name)
+        held = [line[part] for line, part in zip(lines, shard.region, strict=True)]
+        if any(line.any() for line in held):
+            watched.append((shard, [line.to(shard.local.device) for line in held]))
 
     @torch.no_grad()
     def seed(self, optimizer: torch.optim.AdamW, adam_steps: int, step: int) -> None:
@@ -67,7 +69,8 @@ class FreshMoments:
         """
         beta2 = optimizer.param_groups[0]["betas"][1]
         weight_of_past = 1.0 - beta2**adam_steps
-        for shard, new in (*self._for_ever, *self._at_first):
+        for shard, lines in (*self._for_ever, *self._at_first):
+            new = on_any_line(lines)
             second = shard.held(optimizer.state[shard.local]["exp_avg_sq"])
             history = shard.held(shard.gradient).square().mul_(weight_of_past)
             second.copy_(torch.where((second == 0) & new, history, second))

@@ -75,6 +75,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
 
 
+def seconds(value: float | None) -> str:
+    """Three significant digits: 1,230 s, 0.591 s."""
+    if value is None or not is_number(value):
+        return DASH
+    return f"{_significant(value):,.12g}{_UNIT_SPACE}s"
+
+
 def times(number: int) -> str:
     """once, twice, 3 times."""
     return _TIMES.get(number, f"{number} times")
@@ -97,6 +104,7 @@ FILTERS = {
         percent,
         factor,
         duration,
+        seconds,
         times,
         listing,
     )

@@ -75,6 +75,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
 
 
+def days(value: float | None) -> str:
+    """13.6 days, or what is less than one as 2 h 5 min."""
+    if value is None or not is_number(value) or value < 1:
+        return duration(value and 86_400 * value)
+    return f"{decimal(value, 1)} days"
+
+
 def seconds(value: float | None) -> str:
     """Three significant digits: 1,230 s, 0.591 s."""
     if value is None or not is_number(value):
@@ -104,6 +111,7 @@ FILTERS = {
         percent,
         factor,
         duration,
+        days,
         seconds,
         times,
         listing,

@@ -68,7 +68,7 @@ def write_dryrun_report(folder: Path) -> Path:
     return write_page(
         folder / "report.html",
         "dryrun.html",
-        title=f"{Path(job.run).stem} on {whole(job.ranks)} ranks",
+        title=f"{Path(job.run).stem} on {whole(job.ranks)} rank{'s' * (job.ranks > 1)}",
         folder=folder,
         lede=[
             f"A step of {job.run} at {first.layout}, run without its hardware: the code that "

@@ -157,21 +157,22 @@ def play(order: Sequence[Sequence[Action]], layout: Layout, seconds: Sequence[Se
     """
     ends: dict[tuple[bool, int, int], float] = {}
     ranks: list[list[Box]] = [[] for _ in order]
-    waiting = True
-    while waiting:
-        waiting = False
+    left, before = sum(map(len, order)), 0
+    while left != before:
+        before = left
         for actions, boxes, takes in zip(order, ranks, seconds, strict=True):
             for action in actions[len(boxes) :]:
                 needs = _needs(action, layout)
                 if needs is not None and needs not in ends:
-                    waiting = True
                     break
                 free = boxes[-1].end if boxes else 0.0
                 start = max(free, ends[needs]) if needs is not None else free
                 end = start + takes[action.kind] / layout.stages_per_rank
                 boxes.append(Box(action, start, end))
+                left -= 1
                 if action.kind != "weight":
                     ends[action.kind == "forward", action.stage, action.micro_batch] = end
+    assert left == 0, "a pass waits for one that never comes"
     return Timeline(sum(a.kind == "forward" and a.stage == 0 for a in order[0]), ranks)
 
 

@@ -180,3 +180,40 @@ def test_the_search_for_a_series(teleflm: Command) -> None:
 def test_what_cannot_be_is_named(teleflm: Command, arguments: tuple[str, ...], words: str) -> None:
     done = teleflm("plan", *arguments)
     assert done.code == 2 and words in done.err
+
+
+def test_out_writes_the_record_and_its_page(teleflm: Command, tmp_path: Path) -> None:
+    out, asked = tmp_path / "new" / "plan", ("tele-flm-52b", *ON, *PUBLISHED)
+    done = teleflm("plan", *asked, "--out", str(out))
+    assert done.code == 0 and f"the report: {out / 'report.html'}" in done.out
+    record = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    printed = planned(teleflm, *asked, "--out", str(out))
+    assert printed.items() <= record.items()
+    ranks = record["pipeline_ranks"]
+    assert [rank["rank"] for rank in ranks] == [0, 448]
+    assert [layer for rank in ranks for layer in rank["stage_layers"]] == list(range(64))
+    most = max(sum(rank["memory_bytes"].values()) for rank in ranks)
+    assert most == record["memory_bytes_per_rank"]["total"]
+    assert record["timeline"]["micro_batches"] == 4 and record["micro_batches"] == 12
+    assert sorted(path.name for path in out.iterdir()) == ["plan.json", "report.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("report.html", "holds report.html"),
+        ("plan.json", "holds plan.json"),
+        ("config.yaml", "holds config.yaml"),
+    ],
+)
+def test_what_another_wrote_stays(teleflm: Command, tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_text("{}", encoding="utf-8")
+    done = teleflm("plan", "nano-52b", "--cluster", "h100-8", "--out", str(tmp_path))
+    assert done.code == 2 and words in done.err and "choose another folder" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_is_no_folder(teleflm: Command, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    done = teleflm("plan", "nano-52b", "--cluster", "h100-8", "--out", str(tmp_path / "out"))
+    assert done.code == 2 and "is a file" in done.err

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from teleflm.errors import ConfigError
+
 if TYPE_CHECKING:
     from teleflm.planning.dryrun import DryRun
     from teleflm.planning.job import StageRun
@@ -24,6 +26,12 @@ def dryrun(
     device: Annotated[
         Literal["cuda", "cpu"], typer.Option(help="What the job would compute on.")
     ] = "cuda",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of the whole job, write dryrun.json and report.html there too."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Run a step of a job without its hardware: the real code at full size, on tensors without
@@ -31,20 +39,27 @@ def dryrun(
 
     Example: teleflm dryrun examples/tele-flm-1t.yaml --world-size 896 --rank 0
     """
+    from teleflm.cli.job_page import check_out, write_dryrun
+    from teleflm.cli.progress import count_progress
     from teleflm.planning.dryrun import dry_run
     from teleflm.planning.job import dry_job
     from teleflm.planning.run import planned_run
 
+    if out is not None:
+        if rank is not None:
+            raise ConfigError("--out is for the whole job; leave out --rank, or --out")
+        check_out(out, "dryrun")
     config = planned_run(run, overrides or ())
     if rank is not None:
         done = dry_run(config, world_size, rank, device)
         typer.echo(dumps(facts(done)) if json else "\n".join(_told(done)))
         return
-    stages = dry_job(config, world_size, device, _tell)
-    if json:
-        typer.echo(dumps({"stages": [{**facts(s.run), "is_run": s.is_run} for s in stages]}))
-    else:
-        typer.echo("\n".join(_table(stages)))
+    with count_progress("dry run", "ranks") as tell:
+        stages = dry_job(config, world_size, device, tell)
+    found = {"stages": [{**facts(stage.run), "is_run": stage.is_run} for stage in stages]}
+    typer.echo(dumps(found) if json else "\n".join(_table(stages)))
+    if out is not None:
+        typer.echo(f"the report: {write_dryrun(out, found, run, world_size)}", err=json)
 
 
 def facts(done: "DryRun") -> dict[str, Any]:
@@ -120,7 +135,3 @@ def _table(stages: list["StageRun"]) -> list[str]:
             "as the last one"
         )
     return lines
-
-
-def _tell(done: int, of: int) -> None:
-    typer.echo(f"{done} of {of} ranks run", err=True)

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 _WIDTH = 80
 # Layouts that the terminal shows; all are in the JSON.
 _SHOWN = 10
-_PARTS = {
+PARTS = {
     "compute": "computation",
     "tensor": "tensor-parallel communication",
     "pipeline": "from stage to stage",
     "bubble": "bubble of the pipeline",
     "data": "weights and gradients, where not hidden",
 }
+"""Parts of a step in words."""
 
 
 def plan(
@@ -33,6 +34,9 @@ def plan(
         list[str] | None, typer.Argument(metavar="key=value", help="Settings laid over it.")
     ] = None,
     search: Annotated[bool, typer.Option("--search", help="Rank all layouts.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write plan.json and report.html there too.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Say of a job on a cluster whether it fits, how long it takes and what it costs; with
@@ -40,6 +44,7 @@ def plan(
 
     Example: teleflm plan tele-flm-1t --cluster a800-112x8 --search parallel.tp=32 parallel.pp=28
     """
+    from teleflm.cli.job_page import check_out, write_plan
     from teleflm.planning.local import cluster_of
     from teleflm.planning.plan import plan as plan_of
     from teleflm.planning.run import is_run, planned_run, run_of_model
@@ -47,6 +52,8 @@ def plan(
     from teleflm.planning.search import search as search_in
     from teleflm.planning.series import is_series
 
+    if out is not None:
+        check_out(out, "plan")
     machines, given = cluster_of(cluster), overrides or ()
     if is_series(run):
         from teleflm.cli.plan_series import told_series
@@ -66,6 +73,9 @@ def plan(
         found = (least_recomputation if is_open else plan_of)(config, machines)
         facts, lines = plan_facts(found), _told(found, run, cluster)
     typer.echo(dumps(facts) if json else "\n".join(lines))
+    if out is not None:
+        page = write_plan(out, facts, found, run, cluster)
+        typer.echo(f"the report: {page}", err=json)
 
 
 def plan_facts(found: "Plan") -> dict[str, Any]:
@@ -93,7 +103,7 @@ def plan_facts(found: "Plan") -> dict[str, Any]:
 
 
 def _parts(found: "Plan") -> dict[str, float]:
-    return {part: getattr(found.time, part) for part in _PARTS}
+    return {part: getattr(found.time, part) for part in PARTS}
 
 
 def _candidate(candidate: "Candidate") -> dict[str, Any]:
@@ -122,7 +132,7 @@ def _told(found: "Plan", run: str, cluster: str) -> list[str]:
         f"  of {size_text(found.cluster.memory)}: {verdict}",
         f"a step  {found.time.seconds:.3g} s",
     ]
-    lines += [f"  {_PARTS[part]:40} {seconds:9.3g} s" for part, seconds in _parts(found).items()]
+    lines += [f"  {PARTS[part]:40} {seconds:9.3g} s" for part, seconds in _parts(found).items()]
     each = found.config.tokens_per_step
     cost = "" if found.cost is None else f", cost {found.cost:,.0f}"
     lines += [

@@ -15,6 +15,14 @@ from teleflm.config.run import PipelineSchedule
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.stage import Stage
 
+# The first takes one stage of a rank, the others a list.
+SCHEDULES: dict[PipelineSchedule, Any] = {
+    "1f1b": Schedule1F1B,
+    "interleaved": ScheduleInterleaved1F1B,
+    "zero_bubble": ScheduleInterleavedZeroBubble,
+}
+"""PyTorch's schedules by their names in a run."""
+
 
 class Pipeline:
     """This rank's stages in their schedule.
@@ -95,14 +103,8 @@ class Pipeline:
             for index, stage in enumerate(self._stages)
         ]
         options: dict[str, Any] = {"loss_fn": self._loss, "scale_grads": False}
-        if self._kind == "1f1b":
-            (stage,) = stages
-            return Schedule1F1B(stage, self._micro_batches, **options)
-        kinds: dict[PipelineSchedule, Any] = {
-            "interleaved": ScheduleInterleaved1F1B,
-            "zero_bubble": ScheduleInterleavedZeroBubble,
-        }
-        return kinds[self._kind](stages, self._micro_batches, **options)
+        given = stages[0] if self._kind == "1f1b" else stages
+        return SCHEDULES[self._kind](given, self._micro_batches, **options)
 
     def _input(self, stage: Stage, rows: int, length: int) -> Tensor:
         if stage.is_first:

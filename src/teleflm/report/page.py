@@ -8,6 +8,7 @@ from typing import Any
 from teleflm import __version__
 from teleflm.errors import MissingExtraError
 from teleflm.files import write_whole
+from teleflm.parallel.memory import size_text
 from teleflm.report import figures, words
 
 
@@ -45,7 +46,7 @@ def write_page(path: Path, template: str, **context: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(words.FILTERS)
+    environment.filters.update(words.FILTERS, size=size_text)
     page = environment.get_template(template).render(version=__version__, **context)
     write_whole(path, page)
     return path

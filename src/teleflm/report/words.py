@@ -75,6 +75,20 @@ def duration(seconds: float | None) -> str:
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
 
 
+def days(value: float | None) -> str:
+    """13.6 days, or what is less than one as 2 h 5 min."""
+    if value is None or not is_number(value) or value < 1:
+        return duration(value and 86_400 * value)
+    return f"{decimal(value, 1)} days"
+
+
+def seconds(value: float | None) -> str:
+    """Three significant digits: 1,230 s, 0.591 s."""
+    if value is None or not is_number(value):
+        return DASH
+    return f"{_significant(value):,.12g}{_UNIT_SPACE}s"
+
+
 def times(number: int) -> str:
     """once, twice, 3 times."""
     return _TIMES.get(number, f"{number} times")
@@ -97,6 +111,8 @@ FILTERS = {
         percent,
         factor,
         duration,
+        days,
+        seconds,
         times,
         listing,
     )

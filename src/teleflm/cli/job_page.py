@@ -1,0 +1,126 @@
+"""`--out` of plan and dryrun: a record as JSON, and the page that is made of it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from teleflm.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from teleflm.planning.plan import Plan
+
+
+def check_out(folder: Path, verb: str) -> None:
+    """Refuse a folder that holds anything but what the verb wrote there earlier.
+
+    Args:
+        folder: to be written to.
+        verb: `plan` or `dryrun`.
+
+    Raises:
+        ConfigError: naming what it holds.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; choose a folder for --out")
+    ours = {f"{verb}.json", "report.html"} if _is_record(folder, verb) else set()
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    if foreign:
+        raise ConfigError(
+            f"{folder} holds {foreign[0]}, which teleflm {verb} did not write, and stays; choose "
+            "another folder for --out"
+        )
+
+
+def _is_record(folder: Path, verb: str) -> bool:
+    from teleflm.report.dryrun import read_dryrun
+    from teleflm.report.plan import read_plan
+
+    try:
+        read_plan(folder) if verb == "plan" else read_dryrun(folder)
+    except DataError:
+        return False
+    return True
+
+
+def write_plan(
+    folder: Path, facts: Mapping[str, Any], found: "Plan", run: str, cluster: str
+) -> Path:
+    """Write DIR/plan.json and DIR/report.html.
+
+    Args:
+        folder: made where it is not there.
+        facts: what `plan --json` prints.
+        found: the plan that they are of.
+        run, cluster: as they were given.
+    """
+    from teleflm.report.plan import RECORD, write_plan_report
+
+    _write(folder, RECORD, {"run": run, "cluster": cluster, **facts, **_pictured(found)})
+    return write_plan_report(folder)
+
+
+def write_dryrun(folder: Path, facts: Mapping[str, Any], run: Path, ranks: int) -> Path:
+    """Write DIR/dryrun.json and DIR/report.html.
+
+    Args:
+        folder: made where it is not there.
+        facts: what `dryrun --json` prints of a whole job.
+        run: as it was given.
+        ranks: of the job.
+    """
+    from teleflm.report.dryrun import RECORD, write_dryrun_report
+
+    _write(folder, RECORD, {"run": str(run), "ranks": ranks, **facts})
+    return write_dryrun_report(folder)
+
+
+def _write(folder: Path, record: str, facts: Mapping[str, Any]) -> None:
+    from teleflm.files import write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / record, json.dumps(facts) + "\n")
+
+
+def _pictured(found: "Plan") -> dict[str, Any]:
+    """What the pictures of a plan need beside the keys that `plan --json` prints."""
+    from teleflm.cli.plan import PARTS
+    from teleflm.parallel.layout import stage_layers, stages_of
+    from teleflm.planning.closed import closed_form
+
+    config, layout = found.config, found.layout
+    layers = stage_layers(config.final_model, layout.stages)
+    each = layout.ranks // layout.pp
+    ranks = []
+    for rank in range(layout.pp):
+        work = closed_form(config, layout, rank)
+        held = [layer for stage in stages_of(layout, rank * each) for layer in layers[stage]]
+        memory = {**work.kept, "activations": work.activations}
+        ranks.append({"rank": rank * each, "stage_layers": held, "memory_bytes": memory})
+    return {
+        "device_memory_bytes": found.cluster.memory,
+        "schedule": config.parallel.schedule,
+        "micro_batches": found.largest.micro_batches,
+        "step_parts": {words: getattr(found.time, part) for part, words in PARTS.items()},
+        "pipeline_ranks": ranks,
+        "timeline": _timeline(found) if layout.pp > 1 else None,
+    }
+
+
+def _timeline(found: "Plan") -> dict[str, Any]:
+    from teleflm.planning.timeline import timeline
+
+    played = timeline(found)
+    return {
+        "micro_batches": played.micro_batches,
+        "idle_fraction": played.idle,
+        "ranks": [
+            [
+                (box.action.kind, box.action.stage, box.action.micro_batch, box.start, box.end)
+                for box in boxes
+            ]
+            for boxes in played.ranks
+        ],
+    }

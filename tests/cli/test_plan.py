@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from teleflm.planning import calibrate
 from tests.conftest import Command
 
 KEYS = {
@@ -21,6 +22,7 @@ KEYS = {
     "bubble_fraction",
 }
 ON = ("--cluster", "a800-112x8")
+SERIES = str(Path(__file__).parents[2] / "examples" / "nano-series.yaml")
 PUBLISHED = ("parallel.tp=4", "parallel.pp=2")
 
 
@@ -166,7 +168,7 @@ def test_the_search_for_a_series(teleflm: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("tele-flm-52b",), "Missing option '--cluster'"),
+        (("tele-flm-52b",), "Give --cluster, or --calibrate"),
         (("tele-flm-52c", *ON), "did you mean 'tele-flm-52b'?"),
         (("tele-flm-52b", "--cluster", "a800"), "cluster 'a800'"),
         (("tele-flm-52b", *ON, "parallel.tp=5"), "does not divide 896 ranks"),
@@ -217,3 +219,37 @@ def test_a_file_is_no_folder(teleflm: Command, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("", encoding="utf-8")
     done = teleflm("plan", "nano-52b", "--cluster", "h100-8", "--out", str(tmp_path / "out"))
     assert done.code == 2 and "is a file" in done.err
+
+
+def test_this_machine_is_measured_once(
+    teleflm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "_seconds", lambda steps: [0.2, 0.3, 0.35])
+    file, small = (
+        tmp_path / "here.yaml",
+        ("nano-52b", "model.vocab_size=512", "data.sequence_length=64"),
+    )
+    done = teleflm("plan", *small, "--calibrate", str(file))
+    assert done.code == 0, done.err
+    assert f"nano-52b on {file}: 1 rank, " in done.out
+    assert f"next time: --cluster {file}" in done.err
+    again = teleflm("plan", *small, "--cluster", str(file))
+    assert again.out == done.out
+    # What was measured is not lost to a second measurement.
+    refused = teleflm("plan", *small, "--calibrate", str(file))
+    assert refused.code == 2 and f"plan with --cluster {file}" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nano-52b", *ON, "--calibrate", "here.yaml"), "leave out --cluster"),
+        ((SERIES, "--calibrate", "here.yaml"), "is a series"),
+        ((SERIES, *ON, "--out", "here"), "is a series"),
+    ],
+)
+def test_what_it_is_planned_on_is_said_once(
+    teleflm: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    done = teleflm("plan", *arguments)
+    assert done.code == 2 and words in done.err

@@ -56,12 +56,20 @@ def run(**parallel: object) -> RunConfig:
 
 def work(flops: int, micro_batches: int = 1, **collectives: Traffic) -> Closed:
     named = {name.replace("__", "."): traffic for name, traffic in collectives.items()}
-    return Closed(0, {}, 0, flops, named, micro_batches)
+    return Closed(0, {}, 0, flops, 0, named, micro_batches)
 
 
 def test_computation_alone() -> None:
     time = step_time(run(), Layout(), CLUSTER, [work(30 * TERA)])
     assert (time.compute, time.seconds, time.bubble_fraction) == (3.0, 3.0, 0.0)
+
+
+def test_the_head_and_the_update_have_rates_of_their_own() -> None:
+    cluster = CLUSTER.model_copy(update={"head_efficiency": 0.25, "update_ns": 3.0})
+    rank = replace(work(40 * TERA), head_flops=10 * TERA, parameters=10**9)
+    time = step_time(run(), Layout(), cluster, [rank])
+    assert (time.compute, time.update) == pytest.approx((3 + 2, 3))
+    assert time.seconds == pytest.approx(8)
 
 
 def test_the_busiest_pipeline_rank_counts() -> None:

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teleflm.errors import ConfigError
+
 if TYPE_CHECKING:
+    from teleflm.config.cluster import ClusterConfig
+    from teleflm.config.run import RunConfig
     from teleflm.planning.plan import Plan
     from teleflm.planning.search import Candidate
 
@@ -21,6 +25,7 @@ PARTS = {
     "pipeline": "from stage to stage",
     "bubble": "bubble of the pipeline",
     "data": "weights and gradients, where not hidden",
+    "update": "clipping and the optimizer's step",
 }
 """Parts of a step in words."""
 
@@ -29,9 +34,15 @@ def plan(
     run: Annotated[
         str, typer.Argument(metavar="MODEL|RUN.yaml|SERIES.yaml", help="A model, run or series.")
     ],
-    cluster: Annotated[str, typer.Option(help="A shipped cluster, a YAML file, or local.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="key=value", help="Settings laid over it.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="A shipped cluster, a YAML file, or local.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Measure this machine, write it as a cluster, and plan."),
     ] = None,
     search: Annotated[bool, typer.Option("--search", help="Rank all layouts.")] = False,
     out: Annotated[
@@ -45,7 +56,6 @@ def plan(
     Example: teleflm plan tele-flm-1t --cluster a800-112x8 --search parallel.tp=32 parallel.pp=28
     """
     from teleflm.cli.job_page import check_out, write_plan
-    from teleflm.planning.local import cluster_of
     from teleflm.planning.plan import plan as plan_of
     from teleflm.planning.run import is_run, planned_run, run_of_model
     from teleflm.planning.search import least_recomputation
@@ -54,13 +64,19 @@ def plan(
 
     if out is not None:
         check_out(out, "plan")
-    machines, given = cluster_of(cluster), overrides or ()
+    given = overrides or ()
     if is_series(run):
         from teleflm.cli.plan_series import told_series
 
-        return typer.echo(told_series(run, given, machines, cluster, search, json))
+        if cluster is None or out is not None:
+            raise ConfigError(
+                f"{run} is a series: it is planned with --cluster, without --calibrate and --out; "
+                "those are for one of its stages, as a RUN.yaml"
+            )
+        return typer.echo(told_series(run, given, cluster, search, json))
     of_run = is_run(run)
     config = planned_run(Path(run), given) if of_run else run_of_model(run, given)
+    machines, cluster = _machines(config, cluster, calibrate)
     if search:
         candidates = search_in(config, machines)
         found = candidates[0].plan
@@ -76,6 +92,31 @@ def plan(
     if out is not None:
         page = write_plan(out, facts, found, run, cluster)
         typer.echo(f"the report: {page}", err=json)
+
+
+def _machines(
+    config: "RunConfig", cluster: str | None, calibrate: Path | None
+) -> "tuple[ClusterConfig, str]":
+    """The cluster and its name: one that is there, or this machine, measured."""
+    from teleflm.planning.calibrate import calibrated, write_calibrated
+    from teleflm.planning.local import cluster_of
+
+    if calibrate is None:
+        if cluster is None:
+            raise ConfigError("on what? Give --cluster, or --calibrate to measure this machine")
+        return cluster_of(cluster), cluster
+    if cluster is not None:
+        raise ConfigError("--calibrate makes a cluster of this machine; leave out --cluster")
+    if calibrate.exists():
+        raise ConfigError(
+            f"{calibrate} is there already and stays; choose another name to measure again, or "
+            f"plan with --cluster {calibrate}"
+        )
+    typer.echo("measuring this machine: steps of 2 and 4 of the model's layers", err=True)
+    measured = calibrated(config)
+    write_calibrated(calibrate, config, measured)
+    typer.echo(f"written to {calibrate}; next time: --cluster {calibrate}", err=True)
+    return measured, str(calibrate)
 
 
 def plan_facts(found: "Plan") -> dict[str, Any]:
@@ -120,7 +161,7 @@ def _told(found: "Plan", run: str, cluster: str) -> list[str]:
 
     training, layout = found.config.training, found.layout
     lines = [
-        f"{run} on {cluster}: {layout.ranks} ranks, {layout}",
+        f"{run} on {cluster}: {layout.ranks} rank{'s' * (layout.ranks > 1)}, {layout}",
         f"micro-batch {found.micro_batch} of {training.global_batch} sequences, activation "
         f"checkpointing {found.config.parallel.activation_checkpointing}",
         f"parameters  {found.parameters:,}",

@@ -8,8 +8,8 @@ from textwrap import wrap
 from typing import Any
 
 from teleflm.cli.plan import plan_facts
-from teleflm.config.cluster import ClusterConfig
 from teleflm.parallel.memory import size_text
+from teleflm.planning.local import cluster_of
 from teleflm.planning.series import EVIDENCE, Effort, SeriesPlan, plan_series, planned_series
 
 _WIDTH = 80
@@ -18,7 +18,6 @@ _WIDTH = 80
 def told_series(
     path: str,
     overrides: Sequence[str],
-    machines: ClusterConfig,
     cluster: str,
     search: bool,
     json: bool,
@@ -28,14 +27,14 @@ def told_series(
     Args:
         path: the SERIES.yaml.
         overrides: laid over every stage.
-        machines, cluster: what it is to be on, and how that was named.
+        cluster: what it is to be on, by its name or file.
         search: each stage on the best layout that there is for it.
         json: one JSON object instead of text.
 
     Raises:
         ConfigError, GrowthError: naming the file or the stage.
     """
-    found = plan_series(planned_series(Path(path), overrides), machines, search)
+    found = plan_series(planned_series(Path(path), overrides), cluster_of(cluster), search)
     if json:
         return dumps(_facts(found))
     how = ", each stage on its best layout" if search else ""

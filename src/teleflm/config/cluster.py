@@ -31,6 +31,10 @@ class ClusterConfig(Strict):
         peak_tflops: dense bf16 TFLOP/s; for known devices the data sheet's unless given.
         matmul_efficiency: the share of the peak that a step's computation reaches, idle and
             communication times left out.
+        head_efficiency: the same of what is outside the layers: the head, the loss and the
+            embedding; that of the layers unless given.
+        update_ns: of clipping and the optimizer's step, in nanoseconds for each parameter that a
+            rank holds.
         server_gb_s: 1e9 bytes/s of a device to others of its server, in one direction.
         network_gb_s: the same to other servers: a device's share of its server's.
         latency_us: of a collective, in microseconds.
@@ -43,6 +47,8 @@ class ClusterConfig(Strict):
     memory_gb: float = Field(gt=0)
     peak_tflops: float | None = Field(default=None, gt=0)
     matmul_efficiency: float = Field(gt=0, le=1)
+    head_efficiency: float | None = Field(default=None, gt=0, le=1)
+    update_ns: float = Field(default=0.0, ge=0)
     server_gb_s: float | None = Field(default=None, gt=0)
     network_gb_s: float | None = Field(default=None, gt=0)
     latency_us: float = Field(default=20.0, ge=0)

@@ -23,6 +23,7 @@ class Closed:
         kept: bytes from step to step, by kind: parameters, gradients, optimizer.
         activations: bytes at the peak beyond those, gathered weights and buffers too.
         flops: of matrix products and attention, what is computed again too.
+        head_flops: of them the head's.
         collectives: by mesh axis and kind, without the few bytes of losses, norms and gains.
         micro_batches: in a step.
     """
@@ -31,6 +32,7 @@ class Closed:
     kept: Mapping[str, int]
     activations: int
     flops: int
+    head_flops: int
     collectives: Mapping[str, Traffic]
     micro_batches: int
 
@@ -66,14 +68,15 @@ def closed_form(
         parameters=keeps.parameters // share.master,
         kept=kept,
         activations=beyond,
-        flops=_flops(share),
+        flops=_flops(share) + _head_flops(share),
+        head_flops=_head_flops(share),
         collectives=_collectives(share),
         micro_batches=share.micro_batches,
     )
 
 
 def _flops(share: Share) -> int:
-    """Of a matrix: 2 a token and entry forward, 4 backward. Attention is counted whole."""
+    """Of the layers: of a matrix 2 a token and entry forward, 4 backward; attention whole."""
     layers = sum(share.layers)
     scores = 4 * share.tokens * share.sequence * share.heads_width
     forward = 2 * share.tokens * share.block_matrices + scores
@@ -81,9 +84,11 @@ def _flops(share: Share) -> int:
     if share.recomputation == "full":
         # The last product's result is needed by nothing that is computed again.
         flops += layers * (forward - 2 * share.tokens * share.hidden * share.ffn)
-    if share.has_head:
-        flops += 6 * share.tokens * share.head
     return flops * share.micro_batches
+
+
+def _head_flops(share: Share) -> int:
+    return 6 * share.tokens * share.head * share.has_head * share.micro_batches
 
 
 def _collectives(share: Share) -> dict[str, Traffic]:

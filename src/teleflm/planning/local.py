@@ -34,7 +34,7 @@ def local_cluster() -> ClusterConfig:
     return ClusterConfig(
         devices_per_server=1,
         device=f"{os.cpu_count()} cores",
-        memory_gb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 3),
         peak_tflops=rate / 1e12,
         matmul_efficiency=1.0,
     )
@@ -47,7 +47,7 @@ def _gpus() -> ClusterConfig:
     return ClusterConfig(
         devices_per_server=torch.cuda.device_count(),
         device=torch.cuda.get_device_name(device),
-        memory_gb=torch.cuda.mem_get_info(device)[0] / 1e9,
+        memory_gb=round(torch.cuda.mem_get_info(device)[0] / 1e9, 3),
         peak_tflops=peak / 1e12,
         matmul_efficiency=rate / peak,
         server_gb_s=_SERVER_GB_S,

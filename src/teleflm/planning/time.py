@@ -28,6 +28,7 @@ class StepTime:
         bubble: in which it waits for other stages.
         data: weights and gradients between data-parallel ranks, as far as no computation hides
             them.
+        update: of clipping and the optimizer's step.
         bubble_fraction: of the time that the pipeline is at work, the share of the bubble.
     """
 
@@ -36,12 +37,14 @@ class StepTime:
     pipeline: float
     bubble: float
     data: float
+    update: float
     bubble_fraction: float
 
     @property
     def seconds(self) -> float:
         """Of a step."""
-        return self.compute + self.tensor + self.pipeline + self.bubble + self.data
+        parts = (self.compute, self.tensor, self.pipeline, self.bubble, self.data, self.update)
+        return sum(parts)
 
 
 def step_time(
@@ -64,7 +67,9 @@ def _time_of(config: RunConfig, layout: Layout, cluster: ClusterConfig, work: Cl
         found = [(name, work.collectives[name]) for name in names if name in work.collectives]
         return sum((collective_seconds(name, each, layout, cluster) for name, each in found), 0.0)
 
-    compute = work.flops / (cluster.peak * cluster.matmul_efficiency)
+    head = cluster.head_efficiency or cluster.matmul_efficiency
+    compute = (work.flops - work.head_flops) / (cluster.peak * cluster.matmul_efficiency)
+    compute += work.head_flops / (cluster.peak * head)
     tensor = spent(*(name for name in work.collectives if name.startswith("tp.")))
     # As much comes in as goes out, at the same time.
     pipeline = spent("pp.send") or spent("pp.recv")
@@ -81,6 +86,7 @@ def _time_of(config: RunConfig, layout: Layout, cluster: ClusterConfig, work: Cl
         bubble=(compute + tensor + pipeline) * bubble,
         data=max(0.0, spent(*_GATHERS) - hides_gathers)
         + max(0.0, spent(*_REDUCTIONS) - hides_reductions),
+        update=work.parameters * cluster.update_ns * 1e-9,
         bubble_fraction=bubble / (1 + bubble),
     )
 

@@ -1,0 +1,76 @@
+"""A machine measured by a few short steps, and what follows of longer ones."""
+
+from pathlib import Path
+
+import pytest
+
+from teleflm.config.cluster import ClusterConfig, load_cluster
+from teleflm.config.run import RunConfig
+from teleflm.errors import ConfigError
+from teleflm.planning import calibrate
+from teleflm.planning.calibrate import Probe, calibrated, fitted, probe, write_calibrated
+from teleflm.planning.plan import plan
+from teleflm.planning.run import run_of_model
+
+LOCAL = ClusterConfig(
+    devices_per_server=1, device="2 cores", memory_gb=20, peak_tflops=1, matmul_efficiency=1
+)
+# Seconds of a micro-batch's way through a layer and through what is outside of them, and of a
+# parameter's update.
+LAYER, ENDS, UPDATE = 0.02, 0.07, 2e-9
+
+
+def run(*overrides: str) -> RunConfig:
+    small = ("model.vocab_size=512", "training.global_batch=12", "training.micro_batch=2")
+    return run_of_model("nano-52b", ["data.sequence_length=64", *small, *overrides])
+
+
+def takes(layers: int, micro_batches: int, parameters: int) -> float:
+    return micro_batches * (layers * LAYER + ENDS) + parameters * UPDATE
+
+
+def probes_of(config: RunConfig) -> list[Probe]:
+    return [probe(config, layers, 2, of) for layers, of in ((2, 1), (4, 1), (2, 2))]
+
+
+def seconds_of(probes: list[Probe]) -> list[float]:
+    return [takes(p.layers, p.work.micro_batches, p.work.parameters) for p in probes]
+
+
+def test_a_whole_step_follows_from_short_ones() -> None:
+    config = run()
+    probes = probes_of(config)
+    found = plan(config, fitted(LOCAL, probes, seconds_of(probes)))
+    expected = takes(config.model.num_hidden_layers, 6, found.parameters)
+    assert found.time.seconds == pytest.approx(expected, rel=1e-3)
+    assert found.time.update == pytest.approx(found.parameters * UPDATE, rel=1e-3)
+
+
+def test_a_quick_machine_raises_the_peak_and_not_the_share() -> None:
+    config = run()
+    probes = probes_of(config)
+    found = fitted(LOCAL.model_copy(update={"peak_tflops": 1e-9}), probes, seconds_of(probes))
+    assert max(found.matmul_efficiency, found.head_efficiency or 0) == 1
+    expected = takes(config.model.num_hidden_layers, 6, plan(config, found).parameters)
+    assert plan(config, found).time.seconds == pytest.approx(expected, rel=1e-3)
+
+
+def test_noise_that_makes_more_layers_quicker_is_said() -> None:
+    with pytest.raises(ConfigError, match="too busy to be measured"):
+        fitted(LOCAL, probes_of(run()), (1.0, 0.9, 1.8))
+
+
+def test_what_does_not_fit_is_said_before_it_is_built() -> None:
+    with pytest.raises(ConfigError, match=r"4 of the model's layers need .* TB.*smaller model"):
+        calibrated(run_of_model("tele-flm-1t"))
+
+
+def test_it_measures_real_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(calibrate, "_SECONDS", 0.0)
+    config = run()
+    found = calibrated(config)
+    # A thousand times more or less would not be seconds.
+    assert 1e-4 < plan(config, found).time.seconds < 100
+    write_calibrated(tmp_path / "here.yaml", config, found)
+    assert load_cluster(str(tmp_path / "here.yaml")) == found
+    assert "layers of hidden 128, FFN 352" in (tmp_path / "here.yaml").read_text()

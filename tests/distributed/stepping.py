@@ -21,9 +21,9 @@ def real_step(data: dict[str, Any]) -> dict[str, Any]:
     share = config.training.global_batch // layout.dp
     batch = torch.randint(config.model.vocab_size, (share, config.data.sequence_length + 1))
     state = filled_state(empty_state(config, layout, dist.get_rank()))
-    counted, engine = counted_step(config, mesh, state, batch, nullcontext())
+    counted, kept = counted_step(config, mesh, state, batch, nullcontext())
     return {
-        "parameters": sum(shard.local.numel() for shard in engine.shards),
+        "kept": kept,
         "peak": counted.peak,
         "flops": dict(counted.flops),
         "collectives": counted.collectives,

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, checkpoint, parallel, ramp, train_step
+from benchmarks import attention, checkpoint, parallel, plan, ramp, train_step
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
 from teleflm.config.model import ModelConfig
+from teleflm.planning import calibrate
 
 TINY = {
     "vocab_size": 64,
@@ -148,3 +149,22 @@ def test_each_axis_is_timed_beside_one_process(capsys: pytest.CaptureFixture[str
     found = {row[0]: row for row in rows if row[0] in parallel.AXES}
     assert set(found) == set(parallel.AXES)
     assert all(0 < int(row[-1].rstrip("%")) < 100 for row in found.values())
+
+
+def test_a_plan_is_compared_with_real_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibrate, "_SECONDS", 0.0)
+    monkeypatch.setattr(plan, "_STEPS", 2)
+    sections = {
+        "model": {"preset": "nano-52b", "vocab_size": 512},
+        "data": {"sequence_length": 16},
+    }
+    for runs in ("_CPU", "_GPU"):
+        monkeypatch.setattr(plan, runs, {"tiny": sections})
+    assert plan.main(["--pairs", "1", "--json", "--within", "1e9"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["name"] == "tiny" and row["planned"] > 0 and row["trained"] > 0
+    assert row["ratio"] == pytest.approx(row["planned"] / row["trained"])
+    assert plan.main(["--pairs", "1", "--within", "1e-9"]) == 1
+    assert "not within" in capsys.readouterr().err

@@ -19,7 +19,6 @@ from teleflm.growth.grow import Growth, events_of
 from teleflm.growth.state import KINDS, Standing, TrainingState
 from teleflm.model.region import region_shape
 from teleflm.parallel.choose import layout_for
-from teleflm.parallel.engine import Engine
 from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
 from teleflm.parallel.mesh import AXES, Mesh, build_mesh
 from teleflm.planning.counting import Counting, Traffic
@@ -149,20 +148,14 @@ def _stepped(
         state = empty_state(config, layout, rank)
         length = config.data.sequence_length + 1
         batch = torch.zeros(micro * count, length, dtype=torch.int64)
-    counted, engine = counted_step(config, mesh, state, batch, tensors)
-    parameters = sum(shard.local.numel() for shard in engine.shards)
-    each = master_dtype(config).itemsize
+    counted, kept = counted_step(config, mesh, state, batch, tensors)
     layers = stage_layers(config.final_model, layout.stages)
     return DryRun(
         rank=rank,
         layout=layout,
         stage_layers=tuple(layers[stage] for stage in stages_of(layout, rank)),
-        parameters=parameters,
-        kept={
-            "parameters": parameters * each,
-            "gradients": parameters * each,
-            "optimizer": 2 * parameters * each,
-        },
+        parameters=kept["parameters"] // master_dtype(config).itemsize,
+        kept=kept,
         peak=counted.peak,
         flops=dict(counted.flops),
         collectives=counted.collectives,
@@ -177,8 +170,9 @@ def counted_step(
     state: TrainingState,
     batch: Tensor,
     tensors: AbstractContextManager[object],
-) -> tuple[Counting, Engine]:
-    """The first step that training takes from a state, counted; and what computed it.
+) -> tuple[Counting, dict[str, int]]:
+    """The first step that training takes from a state, counted; and the bytes that are kept from
+    step to step, by kind, as they are at the update.
 
     Args:
         config: the run.
@@ -187,13 +181,18 @@ def counted_step(
         batch: what it reads, token ids (B, S + 1).
         tensors: what the step runs in, where those are fake.
     """
-    engine = engine_of(config, mesh, batch.device)
-    learner = Learner(state, config.optimizer, engine=engine)
+    learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, batch.device))
+    kept: dict[str, int] = {}
+
+    def judge(*_: float) -> Verdict:
+        kept.update(kept_bytes(learner))
+        return Verdict()
+
     with tensors, Counting(axis_names(mesh)) as counted:
         counted.add([batch, *kept_tensors(learner)])
         clip = config.optimizer.clip
-        train_step(learner, batch, step=0, factor=1.0, clip=clip, judge=lambda *_: Verdict())
-    return counted, engine
+        train_step(learner, batch, step=0, factor=1.0, clip=clip, judge=judge)
+    return counted, kept
 
 
 def kept_tensors(learner: Learner) -> list[Tensor]:
@@ -204,6 +203,17 @@ def kept_tensors(learner: Learner) -> list[Tensor]:
     for shard in learner.engine.shards:
         tensors += [shard.local, *learner.optimizer.state[shard.local].values()]
     return tensors
+
+
+def kept_bytes(learner: Learner) -> dict[str, int]:
+    """What of them belongs to the weights, once their gradients are there."""
+    shards, state = learner.engine.shards, learner.optimizer.state
+    moments = [state[shard.local][kind] for shard in shards for kind in ("exp_avg", "exp_avg_sq")]
+    return {
+        "parameters": sum(shard.local.nbytes for shard in shards),
+        "gradients": sum(shard.gradient.nbytes for shard in shards),
+        "optimizer": sum(moment.nbytes for moment in moments),
+    }
 
 
 def axis_names(mesh: Mesh | None) -> dict[tuple[int, ...], str]:

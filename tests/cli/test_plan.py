@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from teleflm.planning import calibrate
+from teleflm.planning.calibrate import Seconds
 from tests.conftest import Command
 
 KEYS = {
@@ -224,7 +225,7 @@ def test_a_file_is_no_folder(teleflm: Command, tmp_path: Path) -> None:
 def test_this_machine_is_measured_once(
     teleflm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibrate, "_seconds", lambda steps: [0.2, 0.3, 0.35])
+    monkeypatch.setattr(calibrate, "_seconds", lambda steps: [Seconds(0.2, 0), Seconds(0.3, 0)])
     file, small = (
         tmp_path / "here.yaml",
         ("nano-52b", "model.vocab_size=512", "data.sequence_length=64"),

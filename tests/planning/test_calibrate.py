@@ -8,7 +8,7 @@ from teleflm.config.cluster import ClusterConfig, load_cluster
 from teleflm.config.run import RunConfig
 from teleflm.errors import ConfigError
 from teleflm.planning import calibrate
-from teleflm.planning.calibrate import Probe, calibrated, fitted, probe, write_calibrated
+from teleflm.planning.calibrate import Seconds, calibrated, fitted, probe, write_calibrated
 from teleflm.planning.plan import plan
 from teleflm.planning.run import run_of_model
 
@@ -25,39 +25,36 @@ def run(*overrides: str) -> RunConfig:
     return run_of_model("nano-52b", ["data.sequence_length=64", *small, *overrides])
 
 
-def takes(layers: int, micro_batches: int, parameters: int) -> float:
-    return micro_batches * (layers * LAYER + ENDS) + parameters * UPDATE
+def takes(layers: int, micro_batches: int, parameters: int) -> Seconds:
+    return Seconds(micro_batches * (layers * LAYER + ENDS), parameters * UPDATE)
 
 
-def probes_of(config: RunConfig) -> list[Probe]:
-    return [probe(config, layers, 2, of) for layers, of in ((2, 1), (4, 1), (2, 2))]
-
-
-def seconds_of(probes: list[Probe]) -> list[float]:
-    return [takes(p.layers, p.work.micro_batches, p.work.parameters) for p in probes]
+def measured(config: RunConfig, local: ClusterConfig = LOCAL) -> ClusterConfig:
+    few, more = (probe(config, layers, 2) for layers in (1, 4))
+    fewer_take, more_take = (takes(p.layers, 1, p.work.parameters) for p in (few, more))
+    return fitted(local, few, more, fewer_take, more_take)
 
 
 def test_a_whole_step_follows_from_short_ones() -> None:
     config = run()
-    probes = probes_of(config)
-    found = plan(config, fitted(LOCAL, probes, seconds_of(probes)))
+    found = plan(config, measured(config))
     expected = takes(config.model.num_hidden_layers, 6, found.parameters)
-    assert found.time.seconds == pytest.approx(expected, rel=1e-3)
-    assert found.time.update == pytest.approx(found.parameters * UPDATE, rel=1e-3)
+    assert found.time.compute == pytest.approx(expected.passes, rel=1e-3)
+    assert found.time.update == pytest.approx(expected.update, rel=1e-3)
+    assert found.time.seconds == pytest.approx(expected.passes + expected.update, rel=1e-3)
 
 
 def test_a_quick_machine_raises_the_peak_and_not_the_share() -> None:
     config = run()
-    probes = probes_of(config)
-    found = fitted(LOCAL.model_copy(update={"peak_tflops": 1e-9}), probes, seconds_of(probes))
-    assert max(found.matmul_efficiency, found.head_efficiency or 0) == 1
-    expected = takes(config.model.num_hidden_layers, 6, plan(config, found).parameters)
-    assert plan(config, found).time.seconds == pytest.approx(expected, rel=1e-3)
+    found = measured(config, LOCAL.model_copy(update={"peak_tflops": 1e-9}))
+    assert found.matmul_efficiency == 1
+    probed = probe(config, 1, 2).work
+    assert found.peak * LAYER == pytest.approx(probed.flops - probed.head_flops, rel=1e-3)
 
 
 def test_noise_that_makes_more_layers_quicker_is_said() -> None:
     with pytest.raises(ConfigError, match="too busy to be measured"):
-        fitted(LOCAL, probes_of(run()), (1.0, 0.9, 1.8))
+        fitted(LOCAL, probe(run(), 1, 2), probe(run(), 4, 2), Seconds(1, 0), Seconds(0.9, 0))
 
 
 def test_what_does_not_fit_is_said_before_it_is_built() -> None:

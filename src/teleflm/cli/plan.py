@@ -112,7 +112,7 @@ def _machines(
             f"{calibrate} is there already and stays; choose another name to measure again, or "
             f"plan with --cluster {calibrate}"
         )
-    typer.echo("measuring this machine: steps of 2 and 4 of the model's layers", err=True)
+    typer.echo("measuring this machine: steps of 1 and 4 of the model's layers", err=True)
     measured = calibrated(config)
     write_calibrated(calibrate, config, measured)
     typer.echo(f"written to {calibrate}; next time: --cluster {calibrate}", err=True)

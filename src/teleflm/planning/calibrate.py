@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from teleflm.config.base import to_yaml
 from teleflm.config.cluster import ClusterConfig
@@ -27,17 +28,53 @@ from teleflm.training.prepare import engine_of
 from teleflm.training.start import start_state
 from teleflm.training.step import train_step
 
-# The first rounds compile, allocate and choose kernels. Of the others each has one step of every
-# probe, so that a busy machine slows all of them alike.
+# The first rounds compile, allocate and choose kernels. Of the others each has one step of both
+# probes, so that a busy machine slows both alike.
 _WARM, _ROUNDS, _SECONDS = 2, 7, 5.0
+# Layers of the two short forms of the run that are measured.
+_LAYERS = (1, 4)
 
 
-# Layers and micro-batches of what is measured.
-_SHORT = ((2, 1), (4, 1), (2, 2))
+@dataclass(frozen=True)
+class Probe:
+    """A short form of a run.
+
+    Attributes:
+        config: few layers, one micro-batch.
+        work: what its step does in one process.
+    """
+
+    config: RunConfig
+    work: Closed
+
+    @property
+    def layers(self) -> int:
+        """How many it has."""
+        return self.config.model.num_hidden_layers
+
+
+def probe(config: RunConfig, layers: int, micro_batch: int) -> Probe:
+    """The run with so many layers and one micro-batch, from fresh weights."""
+    model = config.final_model.model_copy(update={"num_hidden_layers": layers})
+    training = config.training.model_copy(
+        update={"global_batch": micro_batch, "micro_batch": micro_batch}
+    )
+    short = config.model_copy(
+        update={"model": model, "growth": None, "start_from": None, "training": training}
+    )
+    return Probe(short, closed_form(short, Layout(), 0))
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of a step: its forward and backward passes, and its clipping and update."""
+
+    passes: float
+    update: float
 
 
 def calibrated(config: RunConfig) -> ClusterConfig:
-    """Measure real steps of 2 and of 4 of the run's layers, and of two micro-batches.
+    """Measure real steps of 1 and of 4 of the run's layers, with one micro-batch.
 
     It takes some seconds, the more the wider the layers.
 
@@ -51,85 +88,50 @@ def calibrated(config: RunConfig) -> ClusterConfig:
     local = local_cluster()
     layout = layout_for(config, ranks_of(config.parallel, local))
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
-    probes = [probe(config, layers, micro, of) for layers, of in _SHORT]
-    largest = max(each.work.total for each in probes)
-    if largest > local.memory:
+    few, more = (probe(config, layers, micro) for layers in _LAYERS)
+    if more.work.total > local.memory:
         raise ConfigError(
-            f"4 of the model's layers need {size_text(largest)}, and this machine has "
-            f"{size_text(local.memory)}; calibrate with a smaller model or training.micro_batch"
+            f"{more.layers} of the model's layers need {size_text(more.work.total)}, and this "
+            f"machine has {size_text(local.memory)}; calibrate with a smaller model or "
+            "training.micro_batch"
         )
-    return fitted(local, probes, _seconds([_stepping(each.config) for each in probes]))
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A short form of a run.
-
-    Attributes:
-        config: few layers, few micro-batches.
-        work: what its step does in one process.
-    """
-
-    config: RunConfig
-    work: Closed
-
-    @property
-    def layers(self) -> int:
-        """How many it has."""
-        return self.config.model.num_hidden_layers
-
-
-def probe(config: RunConfig, layers: int, micro_batch: int, micro_batches: int) -> Probe:
-    """The run with so many layers and micro-batches, from fresh weights."""
-    model = config.final_model.model_copy(update={"num_hidden_layers": layers})
-    training = config.training.model_copy(
-        update={"global_batch": micro_batch * micro_batches, "micro_batch": micro_batch}
-    )
-    short = config.model_copy(
-        update={"model": model, "growth": None, "start_from": None, "training": training}
-    )
-    return Probe(short, closed_form(short, Layout(), 0))
+    seconds = _seconds([_stepping(each.config) for each in (few, more)])
+    return fitted(local, few, more, *seconds)
 
 
 def fitted(
-    local: ClusterConfig, probes: Sequence[Probe], seconds: Sequence[float]
+    local: ClusterConfig, few: Probe, more: Probe, fewer_take: Seconds, more_take: Seconds
 ) -> ClusterConfig:
     """A cluster on which the probes take as long as they did.
 
-    A step is micro-batches · (layers · layer + ends) + parameters · update, where ends are
-    embedding, head and loss.
+    Passes are micro-batches · (layers · layer + ends), where ends are embedding, head and loss.
 
     Args:
         local: the machine, not yet measured so.
-        probes: a few layers, more of them, and the few with two micro-batches.
-        seconds: of a step of each.
+        few, more: a few layers, and more of them.
+        fewer_take, more_take: of a step of each.
 
     Raises:
         ConfigError: more layers took no longer.
     """
-    few, more, _ = probes
-    fewest, most, double = seconds
-    passes = double - fewest
-    update = max(fewest - passes, 0.0) / few.work.parameters
-    rest = update * (more.work.parameters - few.work.parameters)
-    layer = (most - fewest - rest) / (more.layers - few.layers)
-    ends = passes - few.layers * layer
+    layer = (more_take.passes - fewer_take.passes) / (more.layers - few.layers)
+    ends = fewer_take.passes - few.layers * layer
     if layer <= 0:
         raise ConfigError(
             f"this machine is too busy to be measured: {more.layers} layers took no longer than "
             f"{few.layers}; try again"
         )
     rate = (few.work.flops - few.work.head_flops) / few.layers / layer
-    # Where the ends are lost in the noise they count as the layers do.
-    head = few.work.head_flops / ends if ends > 0 else rate
     # A peak that was measured on other products may be less than what these reach.
-    peak = max(local.peak, rate, head)
+    peak = max(local.peak, rate)
+    # The ends may be lost in the noise.
+    head = min(few.work.head_flops / ends, peak) if ends > 0 else peak
     return local.model_copy(
         update={
             "peak_tflops": _digits(peak / 1e12),
             "matmul_efficiency": _digits(rate / peak),
             "head_efficiency": _digits(head / peak),
-            "update_ns": _digits(update * 1e9),
+            "update_ns": _digits(more_take.update / more.work.parameters * 1e9),
         }
     )
 
@@ -152,34 +154,51 @@ def write_calibrated(path: Path, config: RunConfig, cluster: ClusterConfig) -> N
     write_whole(path, head + to_yaml(cluster))
 
 
-def _stepping(config: RunConfig) -> Callable[[], object]:
-    """What takes a step of the run on one device, and waits for it."""
+class _Timed(Learner):
+    """Knows how long its passes took."""
+
+    passes = 0.0
+
+    def accumulate(self, batch: Tensor) -> Tensor:
+        start = time.perf_counter()
+        loss = super().accumulate(batch)
+        _wait(batch.device)
+        self.passes = time.perf_counter() - start
+        return loss
+
+
+def _stepping(config: RunConfig) -> Callable[[], Seconds]:
+    """What takes a step of the run on one device, and measures it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = start_state(config, Mixture([], None, None), Ranks())
-    learner = Learner(state, config.optimizer, engine=engine_of(config, None, device))
+    learner = _Timed(state, config.optimizer, engine=engine_of(config, None, device))
     size = (config.training.global_batch, config.data.sequence_length + 1)
     batch = torch.randint(config.model.vocab_size, size, device=device)
     clip = config.optimizer.clip
 
-    def step() -> None:
+    def step() -> Seconds:
+        start = time.perf_counter()
         train_step(learner, batch, step=0, factor=0.0, clip=clip, judge=lambda *_: Verdict())
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        _wait(device)
+        return Seconds(learner.passes, time.perf_counter() - start - learner.passes)
 
     return step
 
 
-def _seconds(steps: list[Callable[[], object]]) -> list[float]:
-    """Of each, the median of rounds that run all of them."""
-    found: list[list[float]] = []
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _seconds(steps: Sequence[Callable[[], Seconds]]) -> list[Seconds]:
+    """Of each, the medians of rounds that run all of them."""
+    found: list[list[Seconds]] = []
     until = float("inf")
     while len(found) < _WARM + _ROUNDS or time.perf_counter() < until:
         if len(found) == _WARM:
             until = time.perf_counter() + _SECONDS
-        times = []
-        for step in steps:
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-        found.append(times)
-    return [median(times) for times in zip(*found[_WARM:], strict=True)]
+        found.append([step() for step in steps])
+    return [
+        Seconds(median(each.passes for each in times), median(each.update for each in times))
+        for times in zip(*found[_WARM:], strict=True)
+    ]

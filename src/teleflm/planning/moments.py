@@ -10,7 +10,7 @@ def peak_beyond(share: Share, gradients: int) -> int:
         share: the rank's part.
         gradients: bytes of its own gradients when they have travelled.
     """
-    always = _batch(share) + _tables(share) + _receive_buffers(share) + _sent(share)
+    always = _batch(share) + _tables(share) + _received(share) + _sent(share)
     moments = _with_pipeline(share) if share.layout.pp > 1 else _without_pipeline(share)
     return always + max(*moments, gradients)
 
@@ -56,12 +56,9 @@ def _tables(share: Share) -> int:
     return 2 * share.positions * share.head_dim * 4 * len(share.layers)
 
 
-def _receive_buffers(share: Share) -> int:
-    """Of the stream, for every micro-batch of the step, forward and backward."""
-    if share.layout.pp == 1:
-        return 0
-    ends = 2 * len(share.layers) - share.has_embedding - share.has_head
-    return share.micro_batches * ends * _stream(share)
+def _received(share: Share) -> int:
+    """Of the stream: the gradient that a stage received last, until the next one's is there."""
+    return _stream(share) * (share.layout.pp > 1 and not share.has_head)
 
 
 def _sent(share: Share) -> int:
@@ -128,10 +125,10 @@ def _stage(share: Share, index: int) -> int:
     first, last = share.begins_in(index), share.ends_in(index)
     size = share.layers[index] * _block_kept(share)
     if share.layout.pp > 1:
-        # What it gives stays; what it is given is in a receive buffer.
+        # What it gives stays, and what it is given, which its first norm may keep anyway.
         size += _stream(share) * (not last)
-        if not first and (share.stream == share.wide or share.recomputation != "none"):
-            size -= _stream(share)
+        is_kept = share.stream == share.wide or share.recomputation != "none"
+        size += _stream(share) * (not first and not is_kept)
     return size
 
 
@@ -175,7 +172,8 @@ def _turns(share: Share) -> list[int]:
         backward.append(_loss_backward(share))
     if share.splits_backward:
         waiting = _put_off(share) * (_unfinished(share) - 1)
-        return [forward + waiting, _put_off(share) + waiting + _stream(share)]
+        turn = 3 * _stream(share) + share.head * share.wide * share.has_head
+        return [forward + waiting, _put_off(share) + waiting + turn]
     return [forward, *backward]
 
 
@@ -205,8 +203,12 @@ def _put_off(share: Share) -> int:
     """What stays of one backward pass until its weights' gradients are computed: what they are
     products of, and the loss's, which come with it."""
     widths = share.heads_width + 2 * share.groups_width + 2 * share.ffn + 2 * share.hidden
-    block = _again(share) + share.tokens * widths * share.compute
-    return share.layers[-1] * block + (_loss_backward(share) if share.has_head else 0)
+    gain = share.own_tokens * share.hidden * share.wide
+    size = share.layers[-1] * (_again(share) + share.tokens * widths * share.compute + 2 * gain)
+    if share.has_head:
+        size += share.head * share.wide + share.tokens * share.hidden * share.compute + gain
+    # What the stage was given backward, and what it gave.
+    return size + 2 * _stream(share)
 
 
 def _block_backward(share: Share) -> int:

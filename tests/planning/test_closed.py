@@ -21,7 +21,6 @@ MODEL = {
     "head_dim": 32,
     "max_position_embeddings": 256,
 }
-# All but zero_bubble with full recomputation: see docs/planning.md.
 # Ranks, the one that is run (the first of its pipeline rank), `parallel`, and what of `training`.
 LAYOUTS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "one-process": (1, 0, {}, {}),

@@ -124,6 +124,8 @@ def _stage(share: Share, index: int) -> int:
     """What a micro-batch in flight keeps of a stage."""
     first, last = share.begins_in(index), share.ends_in(index)
     size = share.layers[index] * _block_kept(share)
+    if share.recomputation == "none":
+        size += _folded(share, sum(share.masked[index]))
     if share.layout.pp > 1:
         # What it gives stays, and what it is given, which its first norm may keep anyway.
         size += _stream(share) * (not last)
@@ -190,13 +192,20 @@ def _block_forward(share: Share) -> int:
     return streams + gathered + max(3 * wide, wide + branch)
 
 
+def _folded(share: Share, masked: int) -> int:
+    """Matrices with their masks multiplied in, as products read them. Where a pass has its own
+    copies of all weights anyway, these take the place of them."""
+    return 0 if share.casts else masked * share.compute
+
+
 def _again(share: Share) -> int:
     """What of a block is computed again."""
     if share.recomputation == "none":
         return 0
+    block = _block(share) + _folded(share, max(map(max, share.masked)))
     if share.recomputation == "selective":
-        return _block(share) - _block_kept(share)
-    return _block(share) - (_stream(share) if share.stream == share.wide else 0)
+        return block - _block_kept(share)
+    return block - (_stream(share) if share.stream == share.wide else 0)
 
 
 def _put_off(share: Share) -> int:

@@ -142,7 +142,10 @@ def _norm(share: Share) -> int:
 
 def _block(share: Share) -> int:
     """What backward through a block reads."""
-    attention = share.tokens * 2 * (share.heads_width + share.groups_width) * share.compute
+    attention = share.tokens * 2 * (share.heads_width + share.groups_width) * share.attention
+    if share.attention != share.compute:
+        # What the product behind it reads.
+        attention += share.tokens * share.heads_width * share.compute
     attention += 4 * share.tokens * share.heads_width // share.head_dim
     if share.compute < 4:
         attention += 4 * share.sequence * share.head_dim * share.compute

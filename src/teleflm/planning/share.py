@@ -45,6 +45,7 @@ class Share:
         master, stream, reduced: bytes of a master weight; of a weight as gathered, which is that of
             the residual stream; of a gradient as it travels.
         compute, wide: bytes in which products and norms are computed.
+        attention: bytes in which attention is computed, on a CPU as wide as norms.
     """
 
     layout: Layout
@@ -74,6 +75,7 @@ class Share:
     reduced: int
     compute: int
     wide: int
+    attention: int
 
     @property
     def own_tokens(self) -> int:
@@ -152,6 +154,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         reduced=recipe.weights.itemsize if alone else recipe.reduced.itemsize,
         compute=compute,
         wide=max(compute, 4),
+        attention=compute if device == "cuda" else max(compute, 4),
     )
 
 

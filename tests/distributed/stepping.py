@@ -10,7 +10,9 @@ from teleflm.config.run import resolve_run
 from teleflm.growth.state import TrainingState
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.mesh import build_mesh
-from teleflm.planning.dryrun import counted_step, empty_state
+from teleflm.planning.counting import Counting
+from teleflm.planning.dryrun import axis_names, counted_step, empty_state
+from teleflm.training.prepare import engine_of
 
 
 def real_step(data: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +30,20 @@ def real_step(data: dict[str, Any]) -> dict[str, Any]:
         "flops": dict(counted.flops),
         "collectives": counted.collectives,
     }
+
+
+def evaluation_peak(data: dict[str, Any]) -> int:
+    """The most bytes of an evaluation of one batch, beyond the weights."""
+    config = resolve_run(data, "the test")
+    layout = layout_for(config, dist.get_world_size())
+    mesh = build_mesh(layout, dist.get_rank(), torch.device("cpu"))
+    engine = engine_of(config, mesh, torch.device("cpu"))
+    for shard in engine.shards:
+        shard.local.data.fill_(0.02)
+    rows = torch.zeros(config.training.global_batch, config.data.sequence_length + 1).long()
+    with Counting(axis_names(mesh)) as counted:
+        engine.loss_sum(rows)
+    return counted.peak
 
 
 def filled_state(state: TrainingState) -> TrainingState:

@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 
 from teleflm.config.run import resolve_run
+from teleflm.parallel.choose import layout_for
+from teleflm.planning.closed import closed_form
 from teleflm.planning.dryrun import dry_runs
 from tests.distributed.stepping import real_step
 from tests.distributed.world import World
 
 MODEL = {
-    "vocab_size": 1000,
-    "hidden_size": 64,
-    "intermediate_size": 160,
+    "vocab_size": 2000,
+    "hidden_size": 128,
+    "intermediate_size": 320,
     "num_hidden_layers": 8,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
@@ -53,13 +55,18 @@ RANKS = (0, 3, 7)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_dry_run_is_the_real_step(eight: World, name: str) -> None:
     data = run_of(LAYOUTS[name])
+    config = resolve_run(data, "the test")
     real_steps = eight.run(real_step, data)
-    for dry in dry_runs(resolve_run(data, "the test"), 8, RANKS, "cpu"):
+    for dry in dry_runs(config, 8, RANKS, "cpu"):
         real = real_steps[dry.rank]
         assert dry.kept == real["kept"]
         assert dry.flops == real["flops"]
         assert dry.collectives == real["collectives"]
         assert dry.peak == pytest.approx(real["peak"], rel=0.05)
+    layout = layout_for(config, 8)
+    for rank in range(0, 8, 8 // layout.pp):
+        closed = closed_form(config, layout, rank * layout.pp // 8, "cpu")
+        assert closed.total == pytest.approx(real_steps[rank]["peak"], rel=0.05)
 
 
 def test_as_on_a_gpu_it_computes_the_same() -> None:

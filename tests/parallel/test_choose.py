@@ -160,6 +160,12 @@ MISFITS: dict[str, tuple[int, dict[str, Any], str]] = {
         },
         "cannot do with parallel.activation_checkpointing selective; leave one of them out; ",
     ),
+    "zero-bubble, full": (
+        2,
+        {"parallel": {"pp": 2, "schedule": "zero_bubble", "activation_checkpointing": "full"}},
+        "PyTorch computes it again several times with parallel.activation_checkpointing full; "
+        "give none, or the schedule 1f1b or interleaved; the nearest layouts of 2 ranks that fit: ",
+    ),
     "nothing fits": (
         7,
         {"model": {**WIDE, "num_hidden_layers": 4}},

@@ -21,9 +21,17 @@ MODEL = {
     "head_dim": 32,
     "max_position_embeddings": 256,
 }
-# All but zero_bubble with full recomputation: see docs/planning.md.
-# Ranks, the one that is run (the first of its pipeline rank), `parallel`, and what of `training`.
-LAYOUTS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
+# Grown to MODEL by masks, in all widths and in depth alone.
+GROWTH = {
+    "hidden_size": 192,
+    "intermediate_size": 480,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+}
+DEEPER = {"num_hidden_layers": 2}
+# Ranks, the one that is run (the first of its pipeline rank), `parallel`, what of `training`, and
+# of the model before a growth.
+LAYOUTS: dict[str, tuple[Any, ...]] = {
     "one-process": (1, 0, {}, {}),
     "pp": (2, 0, {"pp": 2}, {}),
     "pp-last": (2, 1, {"pp": 2}, {}),
@@ -54,19 +62,44 @@ LAYOUTS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "replicas": (4, 0, {"dp_replicate": 2}, {"micro_batch": 2}),
     "interleaved": (2, 0, {"pp": 2, "schedule": "interleaved"}, {}),
     "zero-bubble": (2, 0, {"pp": 2, "schedule": "zero_bubble"}, {}),
+    "zero-bubble-last": (2, 1, {"pp": 2, "schedule": "zero_bubble"}, {}),
+    "fp64": (4, 0, {"tp": 2, "pp": 2}, {"dtype": "fp64"}),
+    "grows": (1, 0, {}, {}, GROWTH),
+    "dp-grows": (4, 0, {"gather_dtype": "bf16"}, {}, GROWTH),
+    "tp-pp-grows": (4, 0, {"tp": 2, "pp": 2, "gather_dtype": "bf16"}, {}, GROWTH),
+    "tp-pp-full-grows": (
+        4,
+        2,
+        {"tp": 2, "pp": 2, "gather_dtype": "bf16", "activation_checkpointing": "full"},
+        {},
+        GROWTH,
+    ),
+    "tp-selective-grows": (
+        2,
+        0,
+        {"tp": 2, "gather_dtype": "bf16", "activation_checkpointing": "selective"},
+        {},
+        GROWTH,
+    ),
+    "fp32-grows": (4, 0, {"tp": 2, "pp": 2}, {"dtype": "fp32"}, GROWTH),
+    "dp-deeper": (4, 0, {"gather_dtype": "bf16"}, {}, DEEPER),
 }
 # Losses, norms, gains and what pipeline ranks agree on: of no weight, and left out.
 SMALL = 1 << 14
 
 
-def run_of(parallel: dict[str, Any], training: dict[str, Any]) -> RunConfig:
-    data = {
+def run_of(
+    parallel: dict[str, Any], training: dict[str, Any], before: dict[str, Any] | None = None
+) -> RunConfig:
+    data: dict[str, Any] = {
         "run_dir": "run",
         "model": MODEL,
         "data": {"path": "store", "sequence_length": 256},
         "training": {"steps": 1, "global_batch": 8, "micro_batch": 1, "dtype": "bf16"} | training,
         "parallel": parallel,
     }
+    if before is not None:
+        data |= {"model": MODEL | before, "growth": {"to": MODEL, "ramp": 10}}
     return resolve_run(data, "the test")
 
 
@@ -77,8 +110,8 @@ def counted(config: RunConfig, ranks: int, rank: int) -> DryRun:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_it_is_what_the_dry_run_counts(name: str) -> None:
-    ranks, rank, parallel, training = LAYOUTS[name]
-    config = run_of(parallel, training)
+    ranks, rank, *sections = LAYOUTS[name]
+    config = run_of(*sections)
     dry, layout = counted(config, ranks, rank), layout_for(config, ranks)
     closed = closed_form(config, layout, rank * layout.pp // ranks)
     assert closed.parameters == dry.parameters

@@ -19,7 +19,7 @@ from tests.distributed.stepping import filled_state
 from tests.distributed.test_dryrun import run_of
 
 SMALLER = {
-    "vocab_size": 1000,
+    "vocab_size": 2000,
     "hidden_size": 48,
     "intermediate_size": 128,
     "num_hidden_layers": 4,

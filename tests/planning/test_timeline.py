@@ -57,18 +57,6 @@ def test_the_bubble_is_that_of_the_closed_form(
     assert found.seconds == pytest.approx(3 * count * (1 + idle))
 
 
-@pytest.mark.parametrize("stages", [1, 2])
-def test_the_closed_form_of_zero_bubble_is_for_thirds(stages: int) -> None:
-    """What is computed again makes the pass to the stage before longer than that to the weights.
-    Then less of the bubble is filled: forward + input − weight stays of each stage in it, and
-    `bubble_of`, which says a third, is too low."""
-    layout = Layout(pp=4, stages_per_rank=stages)
-    again = played("zero_bubble", layout, 8, {**THIRDS, "input": 2})
-    left = 3 / stages * (1 + 2 - 1)
-    assert again.seconds == pytest.approx(8 * 4 + left)
-    assert left / 4 > bubble_of(layout, "zero_bubble")
-
-
 @pytest.mark.parametrize(("kind", "layout", "count"), SHAPES)
 def test_each_pass_happens_once(kind: PipelineSchedule, layout: Layout, count: int) -> None:
     passes = ["forward", "input", "weight"] if kind == "zero_bubble" else ["forward", "backward"]

@@ -159,6 +159,12 @@ def _check_split_backward(job: Job) -> None:
                 "parallel.schedule zero_bubble goes backward through a block in two parts, which "
                 f"PyTorch cannot do with {key}; leave one of them out"
             )
+    if job.parallel.activation_checkpointing == "full":
+        raise ConfigError(
+            "parallel.schedule zero_bubble goes backward through a block in two parts, in which "
+            "PyTorch computes it again several times with parallel.activation_checkpointing full; "
+            "give none, or the schedule 1f1b or interleaved"
+        )
 
 
 def _check_model(name: str, model: ModelConfig, layout: Layout) -> None:

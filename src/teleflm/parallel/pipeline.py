@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
     Schedule1F1B,
     ScheduleInterleaved1F1B,
@@ -12,6 +11,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from teleflm.config.run import PipelineSchedule
+from teleflm.parallel.in_flight import InFlightStage
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.stage import Stage
 
@@ -90,7 +90,7 @@ class Pipeline:
         layout, place = self._mesh.layout, self._mesh.place
         group = self._mesh.axes["pp"].get_group()
         stages = [
-            PipelineStage(
+            InFlightStage(
                 stage,
                 place.pp + index * layout.pp,
                 layout.stages,

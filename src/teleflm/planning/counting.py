@@ -120,6 +120,9 @@ class Counting(TorchDispatchMode):
         self._bytes[name] += max(_bytes(value) for value in (*args, out))
 
     def _track(self, tensor: Tensor) -> None:
+        if tensor.device.type == "meta":
+            # It only has a shape.
+            return
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         known = self._storages.get(key)

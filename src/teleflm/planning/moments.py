@@ -10,7 +10,7 @@ def peak_beyond(share: Share, gradients: int) -> int:
         share: the rank's part.
         gradients: bytes of its own gradients when they have travelled.
     """
-    always = _batch(share) + _tables(share) + _receive_buffers(share) + _sent(share)
+    always = _batch(share) + _tables(share) + _received(share) + _sent(share)
     moments = _with_pipeline(share) if share.layout.pp > 1 else _without_pipeline(share)
     return always + max(*moments, gradients)
 
@@ -56,12 +56,9 @@ def _tables(share: Share) -> int:
     return 2 * share.positions * share.head_dim * 4 * len(share.layers)
 
 
-def _receive_buffers(share: Share) -> int:
-    """Of the stream, for every micro-batch of the step, forward and backward."""
-    if share.layout.pp == 1:
-        return 0
-    ends = 2 * len(share.layers) - share.has_embedding - share.has_head
-    return share.micro_batches * ends * _stream(share)
+def _received(share: Share) -> int:
+    """Of the stream: the gradient that a stage received last, until the next one's is there."""
+    return _stream(share) * (share.layout.pp > 1 and not share.has_head)
 
 
 def _sent(share: Share) -> int:
@@ -127,11 +124,13 @@ def _stage(share: Share, index: int) -> int:
     """What a micro-batch in flight keeps of a stage."""
     first, last = share.begins_in(index), share.ends_in(index)
     size = share.layers[index] * _block_kept(share)
+    if share.recomputation == "none":
+        size += _folded(share, sum(share.masked[index]))
     if share.layout.pp > 1:
-        # What it gives stays; what it is given is in a receive buffer.
+        # What it gives stays, and what it is given, which its first norm may keep anyway.
         size += _stream(share) * (not last)
-        if not first and (share.stream == share.wide or share.recomputation != "none"):
-            size -= _stream(share)
+        is_kept = share.stream == share.wide or share.recomputation != "none"
+        size += _stream(share) * (not first and not is_kept)
     return size
 
 
@@ -143,7 +142,10 @@ def _norm(share: Share) -> int:
 
 def _block(share: Share) -> int:
     """What backward through a block reads."""
-    attention = share.tokens * 2 * (share.heads_width + share.groups_width) * share.compute
+    attention = share.tokens * 2 * (share.heads_width + share.groups_width) * share.attention
+    if share.attention != share.compute:
+        # What the product behind it reads.
+        attention += share.tokens * share.heads_width * share.compute
     attention += 4 * share.tokens * share.heads_width // share.head_dim
     if share.compute < 4:
         attention += 4 * share.sequence * share.head_dim * share.compute
@@ -175,7 +177,8 @@ def _turns(share: Share) -> list[int]:
         backward.append(_loss_backward(share))
     if share.splits_backward:
         waiting = _put_off(share) * (_unfinished(share) - 1)
-        return [forward + waiting, _put_off(share) + waiting + _stream(share)]
+        turn = 3 * _stream(share) + share.head * share.wide * share.has_head
+        return [forward + waiting, _put_off(share) + waiting + turn]
     return [forward, *backward]
 
 
@@ -192,21 +195,32 @@ def _block_forward(share: Share) -> int:
     return streams + gathered + max(3 * wide, wide + branch)
 
 
+def _folded(share: Share, masked: int) -> int:
+    """Matrices with their masks multiplied in, as products read them. Where a pass has its own
+    copies of all weights anyway, these take the place of them."""
+    return 0 if share.casts else masked * share.compute
+
+
 def _again(share: Share) -> int:
     """What of a block is computed again."""
     if share.recomputation == "none":
         return 0
+    block = _block(share) + _folded(share, max(map(max, share.masked)))
     if share.recomputation == "selective":
-        return _block(share) - _block_kept(share)
-    return _block(share) - (_stream(share) if share.stream == share.wide else 0)
+        return block - _block_kept(share)
+    return block - (_stream(share) if share.stream == share.wide else 0)
 
 
 def _put_off(share: Share) -> int:
     """What stays of one backward pass until its weights' gradients are computed: what they are
     products of, and the loss's, which come with it."""
     widths = share.heads_width + 2 * share.groups_width + 2 * share.ffn + 2 * share.hidden
-    block = _again(share) + share.tokens * widths * share.compute
-    return share.layers[-1] * block + (_loss_backward(share) if share.has_head else 0)
+    gain = share.own_tokens * share.hidden * share.wide
+    size = share.layers[-1] * (_again(share) + share.tokens * widths * share.compute + 2 * gain)
+    if share.has_head:
+        size += share.head * share.wide + share.tokens * share.hidden * share.compute + gain
+    # What the stage was given backward, and what it gave.
+    return size + 2 * _stream(share)
 
 
 def _block_backward(share: Share) -> int:

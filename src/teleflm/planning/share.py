@@ -1,10 +1,16 @@
 """What one rank has of the model and of a micro-batch, in numbers."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
+from teleflm.config.growth import GrowthConfig
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import PipelineSchedule, Recomputation, RunConfig
+from teleflm.growth.fold import dim_masks
+from teleflm.growth.maps import GrowthMap
+from teleflm.growth.place import place_layers
+from teleflm.growth.plan import growth_steps
 from teleflm.model.axes import PARAMETERS, Axis
 from teleflm.model.loss import chunk_rows
 from teleflm.parallel.layout import (
@@ -33,11 +39,13 @@ class Share:
         positions: of the rotary tables.
         hidden, head_dim, heads_width, groups_width, ffn: widths.
         block_matrices, block: entries of a block's matrices, and with its gains.
+        masked: of each of its layers, by stage, entries of the matrices that growth masks multiply.
         embedding, head: entries of each.
         loss_rows: tokens whose logits exist at a time.
         master, stream, reduced: bytes of a master weight; of a weight as gathered, which is that of
             the residual stream; of a gradient as it travels.
         compute, wide: bytes in which products and norms are computed.
+        attention: bytes in which attention is computed, on a CPU as wide as norms.
     """
 
     layout: Layout
@@ -58,6 +66,7 @@ class Share:
     ffn: int
     block_matrices: int
     block: int
+    masked: tuple[tuple[int, ...], ...]
     embedding: int
     head: int
     loss_rows: int
@@ -66,6 +75,7 @@ class Share:
     reduced: int
     compute: int
     wide: int
+    attention: int
 
     @property
     def own_tokens(self) -> int:
@@ -109,7 +119,8 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     recipe = Recipe(parallel, training, master_dtype(config))
     micro = micro_batch_of(training, layout, parallel.schedule)
     length = config.data.sequence_length
-    counts = [len(layers) for layers in stage_layers(model, layout.stages)]
+    stages = stage_layers(model, layout.stages)[pipeline_rank :: layout.pp]
+    masked = _masked(config.model, config.growth, layout.tp)
     # One process alone gathers nothing and computes nothing again.
     alone = layout.ranks == 1
     stream = recipe.weights.itemsize if alone else recipe.gathered.itemsize
@@ -120,7 +131,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         schedule=parallel.schedule,
         recomputation="none" if alone else parallel.activation_checkpointing,
         pipeline_rank=pipeline_rank,
-        layers=tuple(counts[pipeline_rank :: layout.pp]),
+        layers=tuple(map(len, stages)),
         has_embedding=pipeline_rank == 0,
         has_head=pipeline_rank == layout.pp - 1,
         micro_batches=training.global_batch // layout.dp // micro,
@@ -134,6 +145,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         ffn=model.intermediate_size // layout.tp,
         block_matrices=_block_entries(padded, layout.tp, gains=False),
         block=_block_entries(padded, layout.tp, gains=True),
+        masked=tuple(tuple(masked.get(layer, 0) for layer in layers) for layers in stages),
         embedding=rows * model.hidden_size,
         head=rows * model.hidden_size,
         loss_rows=min(tokens, chunk_rows(rows, device)),
@@ -142,6 +154,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         reduced=recipe.weights.itemsize if alone else recipe.reduced.itemsize,
         compute=compute,
         wide=max(compute, 4),
+        attention=compute if device == "cuda" else max(compute, 4),
     )
 
 
@@ -151,3 +164,24 @@ def _block_entries(model: ModelConfig, tp: int, *, gains: bool) -> int:
         for pattern, parameter in PARAMETERS.items()
         if "*" in pattern and (gains or not parameter.is_gain)
     )
+
+
+@lru_cache(maxsize=64)
+def _masked(parent: ModelConfig, growth: GrowthConfig | None, tp: int) -> dict[int, int]:
+    """Entries of matrices that masks multiply at the beginning of a growth's ramp, by layer. As in
+    the dry run new layers go in evenly."""
+    steps = growth_steps(parent, growth.to, growth.width, growth.depth) if growth else []
+    if not steps or steps[-1].operator != "mask":
+        return {}
+    old, new = steps[-1].parent, steps[-1].child
+    layers = place_layers(old.num_hidden_layers, new.num_hidden_layers, "even", None)
+    opening = GrowthMap("mask", old, new, tuple(layers))
+    return {
+        layer: sum(
+            prod(parameter.shape(new)) // (tp if sharded_dim(parameter) is not None else 1)
+            for pattern, parameter in PARAMETERS.items()
+            if "*" in pattern
+            and any(dim_masks(opening, pattern.replace("*", str(layer)), parameter))
+        )
+        for layer in range(new.num_hidden_layers)
+    }

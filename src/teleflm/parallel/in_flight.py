@@ -1,0 +1,68 @@
+"""A stage of PyTorch's pipelines whose memory follows the micro-batches in flight."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.pipelining import PipelineStage
+
+
+class InFlightStage(PipelineStage):
+    """Receives into buffers that exist while they are needed.
+
+    PyTorch's own stage makes those of all micro-batches before the first, and keeps them: gigabytes
+    where a step has a thousand. Here the ones that it makes have no memory, and a real one takes
+    the place of each from when its receive is posted until what was received is handed on. What
+    computes with it keeps it from then on. None is used twice, so nothing that is still to be read
+    can be written over.
+    """
+
+    def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
+        return self._without_memory(super()._prepare_forward_infra, *args, **kwargs)
+
+    def _prepare_backward_infra(self, *args: Any, **kwargs: Any) -> Any:
+        return self._without_memory(super()._prepare_backward_infra, *args, **kwargs)
+
+    def _without_memory(self, prepare: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        device, self.device = self.device, torch.device("meta")
+        try:
+            return prepare(*args, **kwargs)
+        finally:
+            self.device = device
+
+    def _get_recv_ops(self, recv_infos: tuple[Any, ...]) -> list[dist.P2POp]:
+        self._place(recv_infos, self.device)
+        operations: list[dist.P2POp] = super()._get_recv_ops(recv_infos)
+        return operations
+
+    def _retrieve_recv_activations(self, fwd_chunk_id: int) -> tuple[Tensor, ...]:
+        activations = super()._retrieve_recv_activations(fwd_chunk_id)
+        self._place(self.args_recv_info[fwd_chunk_id], torch.device("meta"))
+        # PyTorch 2.11 says so of the buffers themselves, as it makes them.
+        return tuple(activation.requires_grad_(self.has_backward) for activation in activations)
+
+    def _retrieve_recv_grads(self, bwd_chunk_id: int) -> tuple[Tensor, ...]:
+        gradients: tuple[Tensor, ...] = super()._retrieve_recv_grads(bwd_chunk_id)
+        self._place(self.grad_recv_info[bwd_chunk_id], torch.device("meta"))
+        return gradients
+
+    @staticmethod
+    def _place(recv_infos: Sequence[Any], device: torch.device) -> None:
+        """Put a new buffer in the place of each."""
+        for info in recv_infos:
+            # What a first stage reads comes from the batch and has none.
+            if getattr(info, "buffer", None) is not None:
+                info.buffer = torch.empty_like(info.buffer, device=device)
+
+    def backward_one_chunk(
+        self, bwd_chunk_id: int, loss: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        super().backward_one_chunk(bwd_chunk_id, loss, *args, **kwargs)
+        if loss is not None:
+            # The schedule keeps it to the step's end, and its graph what the stage was given.
+            loss.detach_()
+        if not self.has_backward:
+            # An evaluation goes through the same schedule, where PyTorch lets go of nothing.
+            del self.fwd_cache[bwd_chunk_id]

@@ -1,16 +1,15 @@
 """What `plan` and `dryrun` wrote of a job, read again, and what their pages have in common."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from teleflm.errors import DataError
 from teleflm.parallel.memory import size_text
 from teleflm.report.job_figures import KINDS, draw_memory
 from teleflm.report.page import Chart, chart
+from teleflm.report.records import read_object
 
 
 class Part(BaseModel):
@@ -34,25 +33,10 @@ _Record = TypeVar("_Record", bound=Part)
 
 
 def read_record(path: Path, kind: type[_Record]) -> _Record:
-    """What a verb wrote.
-
-    Raises:
-        DataError: there is no such file, or it is damaged; the message names the key.
-    """
-    verb = path.stem
-    try:
-        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; teleflm {verb} with --out {path.parent} writes it"
-        ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        reason = f"{place}: {problem['msg']}"
-    except ValueError as error:
-        reason = str(error)
-    raise DataError(f"{path}: damaged ({reason}); run teleflm {verb} again, it writes it anew")
+    """What a verb wrote with `--out`; see `read_object`."""
+    verb = f"teleflm {path.stem}"
+    writer = f"{verb} with --out {path.parent} writes it"
+    return read_object(path, kind, writer, f"run {verb} again")
 
 
 def memory_chart(ranks: Sequence[dict[str, int]], limit: int | None) -> Chart:

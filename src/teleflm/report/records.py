@@ -1,19 +1,47 @@
 """What runs left behind, as the report reads it: lines of JSON, one file a kind."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
+from teleflm.errors import DataError
 from teleflm.files import read_jsonl
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 _POINTS = 500
+_Object = TypeVar("_Object", bound=BaseModel)
+
+
+def read_object(path: Path, kind: type[_Object], writer: str, again: str) -> _Object:
+    """A file that holds one object.
+
+    Args:
+        path: a JSON file.
+        kind: what it is to be.
+        writer, again: what the user is told of who writes it, and to do where it is damaged.
+
+    Raises:
+        DataError: there is none, or it is damaged; the message names the key.
+    """
+    try:
+        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; {writer}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        reason = f"{place}: {problem['msg']}"
+    except ValueError as error:
+        reason = str(error)
+    raise DataError(f"{path}: damaged ({reason}); {again}, it writes the file anew")
 
 
 @dataclass(frozen=True)

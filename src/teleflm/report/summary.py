@@ -3,13 +3,12 @@
 Every figure may be null and every list empty: a series that has only begun has a report too.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from teleflm.errors import DataError
+from teleflm.report.records import read_object
 
 Fields = dict[str, Any]
 """A model in Hugging Face's field names."""
@@ -169,17 +168,9 @@ def read_summary(series_dir: Path) -> Summary:
     Raises:
         DataError: there is none, or it is damaged; the message names the key.
     """
-    path = series_dir / "summary.json"
-    try:
-        return Summary.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; a series writes it, so name the folder of one"
-        ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        reason = f"{place}: {problem['msg']}"
-    except ValueError as error:
-        reason = str(error)
-    raise DataError(f"{path}: damaged ({reason}); run the series again, it writes the file anew")
+    return read_object(
+        series_dir / "summary.json",
+        Summary,
+        "a series writes it, so name the folder of one",
+        "run the series again",
+    )

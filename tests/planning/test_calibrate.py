@@ -30,7 +30,7 @@ def takes(layers: int, micro_batches: int, parameters: int) -> Seconds:
 
 
 def measured(config: RunConfig, local: ClusterConfig = LOCAL) -> ClusterConfig:
-    few, more = (probe(config, layers, 2) for layers in (1, 4))
+    few, more = (probe(config, layers, 2, "cpu") for layers in (1, 4))
     fewer_take, more_take = (takes(p.layers, 1, p.work.parameters) for p in (few, more))
     return fitted(local, few, more, fewer_take, more_take)
 
@@ -48,13 +48,14 @@ def test_a_quick_machine_raises_the_peak_and_not_the_share() -> None:
     config = run()
     found = measured(config, LOCAL.model_copy(update={"peak_tflops": 1e-9}))
     assert found.matmul_efficiency == 1
-    probed = probe(config, 1, 2).work
+    probed = probe(config, 1, 2, "cpu").work
     assert found.peak * LAYER == pytest.approx(probed.flops - probed.head_flops, rel=1e-3)
 
 
 def test_noise_that_makes_more_layers_quicker_is_said() -> None:
+    few, more = (probe(run(), layers, 2, "cpu") for layers in (1, 4))
     with pytest.raises(ConfigError, match="too busy to be measured"):
-        fitted(LOCAL, probe(run(), 1, 2), probe(run(), 4, 2), Seconds(1, 0), Seconds(0.9, 0))
+        fitted(LOCAL, few, more, Seconds(1, 0), Seconds(0.9, 0))
 
 
 def test_what_does_not_fit_is_said_before_it_is_built() -> None:

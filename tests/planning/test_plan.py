@@ -62,3 +62,11 @@ def test_what_is_said_goes_before_the_recipe() -> None:
     assert (config.training.steps, config.data.sequence_length) == (7, 64)
     assert config.parallel.gather_dtype is None
     assert config.model.head_dim == 64
+
+
+def test_memory_is_that_of_the_devices_kernels() -> None:
+    config = nano("model.vocab_size=8192", "data.sequence_length=128")
+    on_cpu = H100.model_copy(update={"kind": "cpu"})
+    totals = [plan_on(config, Layout(), on).memory["total"] for on in (H100, on_cpu)]
+    assert totals == [closed_form(config, Layout(), 0, kind).total for kind in ("cuda", "cpu")]
+    assert totals[0] != totals[1]

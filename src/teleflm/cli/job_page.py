@@ -95,7 +95,7 @@ def _pictured(found: "Plan") -> dict[str, Any]:
     each = layout.ranks // layout.pp
     ranks = []
     for rank in range(layout.pp):
-        work = closed_form(config, layout, rank)
+        work = closed_form(config, layout, rank, found.cluster.kind)
         held = [layer for stage in stages_of(layout, rank * each) for layer in layers[stage]]
         memory = {**work.kept, "activations": work.activations}
         ranks.append({"rank": rank * each, "stage_layers": held, "memory_bytes": memory})

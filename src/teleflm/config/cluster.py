@@ -3,6 +3,7 @@
 import difflib
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -26,6 +27,7 @@ class ClusterConfig(Strict):
     Attributes:
         servers, devices_per_server: how many.
         device: their name.
+        kind: what PyTorch calls them; CPU kernels keep other bytes than CUDA's.
         memory_gb: that tensors can have on a device, in 1e9 bytes: what the libraries allocate
             beside tensors is to be taken off.
         peak_tflops: dense bf16 TFLOP/s; for known devices the data sheet's unless given.
@@ -44,6 +46,7 @@ class ClusterConfig(Strict):
     servers: int = Field(default=1, ge=1)
     devices_per_server: int = Field(ge=1)
     device: str = Field(min_length=1)
+    kind: Literal["cuda", "cpu"] = "cuda"
     memory_gb: float = Field(gt=0)
     peak_tflops: float | None = Field(default=None, gt=0)
     matmul_efficiency: float = Field(gt=0, le=1)

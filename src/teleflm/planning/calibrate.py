@@ -53,8 +53,8 @@ class Probe:
         return self.config.model.num_hidden_layers
 
 
-def probe(config: RunConfig, layers: int, micro_batch: int) -> Probe:
-    """The run with so many layers and one micro-batch, from fresh weights."""
+def probe(config: RunConfig, layers: int, micro_batch: int, kind: str) -> Probe:
+    """The run with so many layers and one micro-batch, from fresh weights, on a kind of device."""
     model = config.final_model.model_copy(update={"num_hidden_layers": layers})
     training = config.training.model_copy(
         update={"global_batch": micro_batch, "micro_batch": micro_batch}
@@ -62,7 +62,7 @@ def probe(config: RunConfig, layers: int, micro_batch: int) -> Probe:
     short = config.model_copy(
         update={"model": model, "growth": None, "start_from": None, "training": training}
     )
-    return Probe(short, closed_form(short, Layout(), 0))
+    return Probe(short, closed_form(short, Layout(), 0, kind))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def calibrated(config: RunConfig) -> ClusterConfig:
     local = local_cluster()
     layout = layout_for(config, ranks_of(config.parallel, local))
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
-    few, more = (probe(config, layers, micro) for layers in _LAYERS)
+    few, more = (probe(config, layers, micro, local.kind) for layers in _LAYERS)
     if more.work.total > local.memory:
         raise ConfigError(
             f"{more.layers} of the model's layers need {size_text(more.work.total)}, and this "

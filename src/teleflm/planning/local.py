@@ -34,6 +34,7 @@ def local_cluster() -> ClusterConfig:
     return ClusterConfig(
         devices_per_server=1,
         device=f"{os.cpu_count()} cores",
+        kind="cpu",
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 3),
         peak_tflops=rate / 1e12,
         matmul_efficiency=1.0,

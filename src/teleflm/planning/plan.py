@@ -108,7 +108,7 @@ def plan_on(config: RunConfig, layout: Layout, cluster: ClusterConfig) -> Plan:
     """The plan of a run on a layout that it can have."""
     # Of stages that are alike the first has the most micro-batches in flight.
     ranks = [group[0] for group in alike_stages(config, layout)]
-    work = [closed_form(config, layout, rank) for rank in ranks]
+    work = [closed_form(config, layout, rank, cluster.kind) for rank in ranks]
     largest = max(work, key=lambda each: each.total)
     return Plan(config, layout, cluster, largest, step_time(config, layout, cluster, work))
 

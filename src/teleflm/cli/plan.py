@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teleflm.cli.data import WIDTH
 from teleflm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from teleflm.planning.plan import Plan
     from teleflm.planning.search import Candidate
 
-_WIDTH = 80
 # Layouts that the terminal shows; all are in the JSON.
 _SHOWN = 10
 PARTS = {
@@ -204,7 +204,7 @@ def _table(candidates: Sequence["Candidate"]) -> list[str]:
         f"{len(candidates) - fit - refused:,} that do not, by their memory; {refused:,} layouts "
         f"that cannot be had. Of {len(seen):,} layouts each one's best counts here; * is the one "
         "asked for. --json has all.",
-        _WIDTH,
+        WIDTH,
     )
     return lines
 
@@ -221,5 +221,5 @@ def _rows(candidate: "Candidate") -> list[str]:
             f"{found.time.seconds:7.3g} s {found.mfu:6.1%}"
         )
     indent = " " * 7
-    reason = wrap(candidate.reason, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    reason = wrap(candidate.reason, WIDTH, initial_indent=indent, subsequent_indent=indent)
     return [row.rstrip(), *reason]

@@ -7,12 +7,12 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from teleflm.cli.data import WIDTH
 from teleflm.cli.plan import plan_facts
 from teleflm.parallel.memory import size_text
 from teleflm.planning.local import cluster_of
 from teleflm.planning.series import EVIDENCE, Effort, SeriesPlan, plan_series, planned_series
-
-_WIDTH = 80
+from teleflm.report.words import count
 
 
 def told_series(
@@ -38,7 +38,8 @@ def told_series(
     if json:
         return dumps(_facts(found))
     how = ", each stage on its best layout" if search else ""
-    return "\n".join([f"{path} on {cluster}{how}", "", *_told(found)])
+    text = "\n".join([f"{path} on {cluster}{how}", "", *_told(found)])
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _facts(found: SeriesPlan) -> dict[str, Any]:
@@ -83,20 +84,13 @@ def _layouts(found: SeriesPlan) -> list[str]:
     for stage in found.stages:
         plan = stage.plan
         lines.append(
-            f"{stage.name:{width}} {_count(plan.parameters):>7}  {plan.layout!s:20} "
+            f"{stage.name:{width}} {count(plan.parameters):>7}  {plan.layout!s:20} "
             f"{plan.micro_batch:5} {plan.config.parallel.activation_checkpointing:>9} "
             f"{size_text(plan.largest.total):>7} {plan.time.seconds:6.3g} s {plan.mfu:6.1%}"
         )
         if plan.breaks is not None:
-            lines += wrap(f"does not fit: {plan.breaks}", _WIDTH, initial_indent="  ")
+            lines += wrap(f"does not fit: {plan.breaks}", WIDTH, initial_indent="  ")
     return lines
-
-
-def _count(parameters: int) -> str:
-    for unit, name in ((1e12, "T"), (1e9, "B")):
-        if parameters >= unit:
-            return f"{parameters / unit:.3g} {name}"
-    return f"{parameters / 1e6:.3g} M"
 
 
 def _efforts(efforts: dict[str, Effort]) -> list[str]:
@@ -120,18 +114,16 @@ def _comparison(found: SeriesPlan) -> list[str]:
         f"The series takes {total.flops / scratch.flops:.1%} of the FLOPs and "
         f"{total.gpu_hours / scratch.gpu_hours:.1%} of the GPU-hours of the same tokens from "
         "scratch.",
-        _WIDTH,
+        WIDTH,
     ) + wrap(
         f"Break-even: for the GPU-hours of the series, {last} could read {even.tokens:.4g} tokens "
         "from scratch. Growing pays if the grown model is better than that one: if a token of "
         f"those {even.earlier_tokens:.4g} before the last stage is worth at least "
         f"{even.earlier_token_worth:.2g} of a token at the last size.",
-        _WIDTH,
+        WIDTH,
     )
 
 
 def _item(indent: str, text: str) -> list[str]:
     below = indent + "  "
-    return wrap(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=below, break_on_hyphens=False
-    )
+    return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=below, break_on_hyphens=False)

@@ -158,6 +158,7 @@ def _candidate(candidate: "Candidate") -> dict[str, Any]:
 
 def _told(found: "Plan", run: str, cluster: str) -> list[str]:
     from teleflm.parallel.memory import size_text
+    from teleflm.report.words import days
 
     training, layout = found.config.training, found.layout
     lines = [
@@ -179,7 +180,7 @@ def _told(found: "Plan", run: str, cluster: str) -> list[str]:
     lines += [
         f"MFU {found.mfu:.1%}, bubble {found.time.bubble_fraction:.1%}",
         f"{training.steps:,} steps of {each:,} tokens, {training.steps * each:.4g} in all:",
-        f"  {found.days:,.1f} days, {found.gpu_hours:,.0f} GPU-hours{cost}",
+        f"  {days(found.days)}, {found.gpu_hours:,.0f} GPU-hours{cost}",
     ]
     return lines
 

@@ -87,7 +87,7 @@ class Ours:
             state.model,
             torch.float32,
             batch.device,
-            dtype="bf16",
+            precision="bf16",
             micro_batch=micro_batch,
             compiled=compile,
         )

@@ -19,7 +19,7 @@ from benchmarks.train_step import SAME_LOSS
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
-from teleflm.training.peak import bf16_peak
+from teleflm.model.precision import peak_rate
 
 _SIDES = {"teleflm": Ours, "transformers": HuggingFaceLlama}
 
@@ -43,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     """
     model = shape(arguments.shape, 4096, arguments.sequence_length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    peak = bf16_peak(device)
+    peak = peak_rate(device, "bf16")
     flops = flops_per_token(model, arguments.sequence_length)
     state = fresh_state(model)
     size = (arguments.batch, arguments.sequence_length + 1)

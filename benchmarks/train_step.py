@@ -24,7 +24,7 @@ from teleflm.errors import TeleflmError
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
-from teleflm.training.peak import bf16_peak
+from teleflm.model.precision import peak_rate
 
 # Relative: two bf16 programs of one function differ by 1e-4 on the nano shapes, 1e-3 on tiny ones.
 SAME_LOSS = 2e-3
@@ -68,7 +68,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     """
     model = shape(arguments.shape, arguments.vocab_size, arguments.sequence_length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    peak = bf16_peak(device)
+    peak = peak_rate(device, "bf16")
     state = fresh_state(model)
     size = (arguments.batch, arguments.sequence_length + 1)
     batch = torch.randint(model.vocab_size, size, generator=torch.Generator().manual_seed(0))

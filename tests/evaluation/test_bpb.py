@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from teleflm.config.run import Precision
 from teleflm.data.mixture import Mixture, open_domains
 from teleflm.data.store import TokenStore
 from teleflm.evaluation.bpb import Evaluation, evaluate
@@ -29,9 +30,9 @@ def network(store: TokenStore) -> TeleFLM:
 
 
 def evaluated(
-    network: TeleFLM, mixture: Mixture, tokens: int, dtype: str = "fp32"
+    network: TeleFLM, mixture: Mixture, tokens: int, precision: Precision = "fp32"
 ) -> Evaluation | None:
-    engine = OneProcess(network.config, torch.float32, torch.device("cpu"), dtype=dtype)
+    engine = OneProcess(network.config, torch.float32, torch.device("cpu"), precision=precision)
     engine.networks[0].load_state_dict(network.state_dict())
     return evaluate(
         engine.loss_sum,
@@ -91,7 +92,10 @@ def test_a_part_is_the_beginning(network: TeleFLM, mixture: Mixture) -> None:
 
 
 def test_bf16_is_close_and_nothing_is_left_behind(network: TeleFLM, mixture: Mixture) -> None:
-    exact, rough = (evaluated(network, mixture, 64, dtype) for dtype in ("fp32", "bf16"))
+    exact, rough = (
+        evaluated(network, mixture, 64, "fp32"),
+        evaluated(network, mixture, 64, "bf16"),
+    )
     assert exact is not None and rough is not None
     assert 0 < abs(rough.loss / exact.loss - 1) < 1e-3
     assert all(p.grad is None for p in network.parameters())

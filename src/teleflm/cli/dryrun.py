@@ -41,15 +41,17 @@ def dryrun(
     """
     from teleflm.cli.job_page import check_out, write_dryrun
     from teleflm.cli.progress import count_progress
+    from teleflm.config.run import settled_dtype
     from teleflm.planning.dryrun import dry_run
     from teleflm.planning.job import dry_job
+    from teleflm.planning.local import precision_on
     from teleflm.planning.run import planned_run
 
     if out is not None:
         if rank is not None:
             raise ConfigError("--out is for the whole job; leave out --rank, or --out")
         check_out(out, "dryrun")
-    config = planned_run(run, overrides or ())
+    config = settled_dtype(planned_run(run, overrides or ()), precision_on(device))
     if rank is not None:
         done = dry_run(config, world_size, rank, device)
         typer.echo(dumps(facts(done)) if json else "\n".join(_told(done)))

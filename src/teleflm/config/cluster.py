@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from teleflm.config.base import Strict, build, read_yaml
+from teleflm.config.run import Precision
 from teleflm.errors import ConfigError
 
 # Dense bf16 TFLOP/s by NVIDIA's data sheets; matched against the device's name.
@@ -30,7 +31,8 @@ class ClusterConfig(Strict):
         kind: what PyTorch calls them; CPU kernels keep other bytes than CUDA's.
         memory_gb: that tensors can have on a device, in 1e9 bytes: what the libraries allocate
             beside tensors is to be taken off.
-        peak_tflops: dense bf16 TFLOP/s; for known devices the data sheet's unless given.
+        dtype: what its peak is measured in, and what `training.dtype: auto` means there.
+        peak_tflops: dense TFLOP/s in that; in bf16 the data sheet's unless given.
         matmul_efficiency: the share of the peak that a step's computation reaches, idle and
             communication times left out.
         head_efficiency: the same of what is outside the layers: the head, the loss and the
@@ -48,6 +50,7 @@ class ClusterConfig(Strict):
     device: str = Field(min_length=1)
     kind: Literal["cuda", "cpu"] = "cuda"
     memory_gb: float = Field(gt=0)
+    dtype: Precision = "bf16"
     peak_tflops: float | None = Field(default=None, gt=0)
     matmul_efficiency: float = Field(gt=0, le=1)
     head_efficiency: float | None = Field(default=None, gt=0, le=1)
@@ -63,6 +66,10 @@ class ClusterConfig(Strict):
             raise ValueError(
                 f"device {self.device!r} is none whose peak is known ({', '.join(_PEAK_TFLOPS)}); "
                 "give peak_tflops"
+            )
+        if self.peak_tflops is None and self.dtype != "bf16":
+            raise ValueError(
+                f"dtype {self.dtype}: the peaks that are known are those of bf16; give peak_tflops"
             )
         for key, count in {
             "server_gb_s": self.devices_per_server,
@@ -80,7 +87,7 @@ class ClusterConfig(Strict):
 
     @property
     def peak(self) -> float:
-        """FLOP/s of a device by its data sheet, in bf16."""
+        """FLOP/s of a device in `dtype`."""
         tflops = self.peak_tflops or data_sheet_tflops(self.device)
         assert tflops is not None
         return tflops * 1e12

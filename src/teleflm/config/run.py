@@ -25,18 +25,28 @@ class DataConfig(Strict):
     tokenizer: PathText | None = None
 
 
+Precision = Literal["bf16", "fp32", "fp64"]
+
+
 class TrainingConfig(Strict):
     """Steps of this run; batches are counted in sequences.
 
     `micro_batch` defaults to all that a data-parallel rank reads, or in a pipeline to the most that
-    its schedule takes. `compile` passes each block through torch.compile.
+    its schedule takes. `dtype` is what products are computed in; `auto` is what the device does
+    fast, settled at a run's start. `compile` passes each block through torch.compile.
     """
 
     steps: int = Field(ge=1)
     global_batch: int = Field(ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
-    dtype: Literal["bf16", "fp32", "fp64"] = "bf16"
+    dtype: Literal["auto"] | Precision = "auto"
     compile: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        """What products are computed in; settled by whoever starts to compute, or plans to."""
+        assert self.dtype != "auto", "training.dtype is to be settled first"
+        return self.dtype
 
     @model_validator(mode="after")
     def _micro_batches_divide(self) -> "TrainingConfig":
@@ -258,6 +268,14 @@ def _check_same_model(spec: Any, parent: ModelConfig, source: str) -> None:
                 f"{source}: model.{field} is {value}, but the checkpoint of start_from has {old}; "
                 "leave model out, or grow to another one with growth.to"
             )
+
+
+def settled_dtype(config: RunConfig, auto: Precision) -> RunConfig:
+    """`config` with a precision to compute in; `training.dtype: auto` becomes this one."""
+    if config.training.dtype != "auto":
+        return config
+    training = config.training.model_copy(update={"dtype": auto})
+    return config.model_copy(update={"training": training})
 
 
 def with_vocabulary(config: RunConfig, vocab_size: int | None) -> RunConfig:

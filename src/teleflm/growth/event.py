@@ -7,9 +7,10 @@ from pydantic import ConfigDict, Field
 from teleflm.config.base import Strict
 from teleflm.config.growth import Operator, Symmetry
 from teleflm.config.model import ModelConfig
+from teleflm.config.run import Precision
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
-AnyOperator = Literal["init", "import", "continue", Operator, "skip", "roll_back"]
+AnyOperator = Literal["init", "import", "continue", Operator, "skip", "roll_back", "precision"]
 
 
 class CertifiedFigures(Strict):
@@ -29,7 +30,8 @@ class Event(Strict):
         operator: `init` (fresh weights), `import` (weights from elsewhere), `continue` (a run from
             a checkpoint as it is), a growth operator (see `growth/operators.py`; a growth by
             several is an event for each); within a run `skip` (the update to `step` was not
-            taken) or `roll_back` (the run went back to its checkpoint of `step`).
+            taken), `roll_back` (the run went back to its checkpoint of `step`) or `precision` (it
+            went on in another one).
         source: the model before, None for `init`; `to` the model after.
         step: the step at which it happened, `tokens`, `sequences` and `flops` what had been
             read and spent by then, also on steps that were skipped or taken back.
@@ -45,6 +47,7 @@ class Event(Strict):
             its events has it.
         batches: of a skip or roll back, the batches that were read and left no trace.
         reason: of a skip or roll back, in words.
+        precision: of a change of precision, the new one.
     """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -68,11 +71,12 @@ class Event(Strict):
     certificate: CertifiedFigures | None = None
     batches: int = 0
     reason: str | None = None
+    precision: Precision | None = None
 
     @property
     def starts_run(self) -> bool:
         """Whether a run begins with it, or it happened within one."""
-        return self.operator not in ("skip", "roll_back")
+        return self.operator not in ("skip", "roll_back", "precision")
 
     @property
     def grown_by(self) -> Operator:

@@ -113,12 +113,6 @@ def cross_entropy_sum(
     return total
 
 
-def autocast(network: TeleFLM, dtype: str) -> torch.autocast:
-    """The autocast context of a run's dtype; it does nothing unless that is bf16."""
-    device = network.lm_head.weight.device.type
-    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bf16")
-
-
 def loss_sum(network: TeleFLM, rows: Tensor) -> Tensor:
     """Σ loss in nats over the predictions of token rows (B, S + 1); -1 pads at the end."""
     return cross_entropy_sum(

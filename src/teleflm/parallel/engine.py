@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
+from teleflm.config.run import Precision
 from teleflm.model.axes import Axis
-from teleflm.model.loss import autocast, loss_sum
+from teleflm.model.loss import loss_sum
 from teleflm.model.network import TeleFLM
+from teleflm.model.precision import autocast
 from teleflm.model.region import Region, whole
 from teleflm.parallel.materialise import materialise
 from teleflm.parallel.shard import Shard, square_norm
@@ -64,7 +66,7 @@ class OneProcess:
         model: its shape; the weights are yet to be filled in.
         weights: dtype of the weights.
         device: where to compute.
-        dtype: the run's, `bf16` for autocast.
+        precision: what products are computed in.
         micro_batch: sequences at a time; None for all at once.
         compiled: whether each block goes through torch.compile.
     """
@@ -78,12 +80,12 @@ class OneProcess:
         weights: torch.dtype,
         device: torch.device,
         *,
-        dtype: str,
+        precision: Precision,
         micro_batch: int | None = None,
         compiled: bool = False,
     ) -> None:
         self.device = device
-        self._dtype = dtype
+        self._precision = precision
         self._micro_batch = micro_batch
         with torch.device("meta"):
             network = TeleFLM(model).to(weights)
@@ -101,7 +103,7 @@ class OneProcess:
         (network,) = self.networks
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for rows in batch.split(self._micro_batch or len(batch)):
-            with autocast(network, self._dtype):
+            with autocast(self.device, self._precision):
                 loss = loss_sum(network, rows) / predictions
             loss.backward()
             total += loss.detach()
@@ -110,7 +112,7 @@ class OneProcess:
     @torch.no_grad()
     def loss_sum(self, rows: Tensor) -> float:
         (network,) = self.networks
-        with autocast(network, self._dtype):
+        with autocast(self.device, self._precision):
             return loss_sum(network, rows.to(self.device)).item()
 
     def gradient_norm(self, weights: Sequence[float]) -> Tensor:

@@ -10,14 +10,13 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import ParallelConfig, TrainingConfig
 from teleflm.model.loss import Vocabulary
+from teleflm.model.precision import TORCH_DTYPES
 from teleflm.parallel.layout import padded_vocabulary, stage_layers, stages_of
 from teleflm.parallel.materialise import materialise
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.recomputation import recompute
 from teleflm.parallel.stage import Stage, stage_network
 from teleflm.parallel.tensor import ShardedVocabulary, apply_tensor_parallel
-
-_TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,15 @@ class Recipe:
     @property
     def gathered(self) -> torch.dtype:
         """What weights travel in, and with them the residual stream; products may be in less."""
-        return _TORCH_DTYPES.get(self.parallel.gather_dtype or "", self.weights)
+        given = self.parallel.gather_dtype
+        return self.weights if given is None else TORCH_DTYPES[given]
 
     @property
     def reduced(self) -> torch.dtype:
         """What gradients travel in. Sums of many ranks: in the masters' precision, also where
         weights travel in less."""
-        return _TORCH_DTYPES.get(self.parallel.reduce_dtype or "", self.weights)
+        given = self.parallel.reduce_dtype
+        return self.weights if given is None else TORCH_DTYPES[given]
 
 
 def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
@@ -61,7 +62,7 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
     for index in stages_of(layout, mesh.rank):
         ends = {"is_first": index == 0, "is_last": index == layout.stages - 1}
         network = stage_network(padded, layers[index], **ends)
-        stage = Stage(network, vocabulary, **ends, dtype=recipe.training.dtype)
+        stage = Stage(network, vocabulary, **ends, precision=recipe.training.precision)
         _lay_out(stage, mesh, recipe)
         materialise(stage, network, model, mesh.device, recipe.weights)
         stages.append(stage)

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from teleflm.config.model import ModelConfig
+from teleflm.config.run import Precision
 from teleflm.model.loss import Vocabulary, cross_entropy_sum
 from teleflm.model.network import TeleFLM
+from teleflm.model.precision import autocast
 from teleflm.parallel.tensor import local_part, whole_sequence
 
 
@@ -16,17 +18,23 @@ class Stage(nn.Module):
         network: the stage's part of it, see `stage_network`.
         vocabulary: the rows of the head that this rank has.
         is_first, is_last: whether it embeds, and whether it has the head.
-        dtype: the run's; `bf16` for autocast.
+        precision: what products are computed in.
     """
 
     def __init__(
-        self, network: TeleFLM, vocabulary: Vocabulary, *, is_first: bool, is_last: bool, dtype: str
+        self,
+        network: TeleFLM,
+        vocabulary: Vocabulary,
+        *,
+        is_first: bool,
+        is_last: bool,
+        precision: Precision,
     ) -> None:
         super().__init__()
         self.network = network
         self._vocabulary = vocabulary
         self.is_first, self.is_last = is_first, is_last
-        self._dtype = dtype
+        self._precision = precision
 
     def forward(self, x: Tensor, targets: Tensor) -> Tensor:
         """One micro-batch.
@@ -39,7 +47,7 @@ class Stage(nn.Module):
             Σ loss in nats, shape (1,) float64, in the last stage; else the residual stream.
         """
         network = self.network
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._dtype == "bf16"):
+        with autocast(x.device, self._precision):
             if self.is_first:
                 x = network.embed(x)
             x = network.layers(x, slice(0, targets.shape[1]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from teleflm.config.base import to_yaml
 from teleflm.config.cluster import ClusterConfig
-from teleflm.config.run import RunConfig
+from teleflm.config.run import RunConfig, settled_dtype
 from teleflm.data.mixture import Mixture
 from teleflm.errors import ConfigError
 from teleflm.files import write_whole
@@ -85,7 +85,8 @@ def calibrated(config: RunConfig) -> ClusterConfig:
         ConfigError: a layout that this machine cannot have, layers that do not fit it, or a machine
             that is too busy.
     """
-    local = local_cluster()
+    local = local_cluster(config.training.dtype)
+    config = settled_dtype(config, local.dtype)
     layout = layout_for(config, ranks_of(config.parallel, local))
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
     few, more = (probe(config, layers, micro, local.kind) for layers in _LAYERS)
@@ -144,7 +145,7 @@ def _digits(value: float) -> float:
 def write_calibrated(path: Path, config: RunConfig, cluster: ClusterConfig) -> None:
     """Write a measured cluster as a file for `--cluster`, with what it was measured with."""
     model, length = config.final_model, config.data.sequence_length
-    dtype = f"{config.training.dtype}{', compiled' * config.training.compile}"
+    dtype = f"{cluster.dtype}{', compiled' * config.training.compile}"
     head = (
         "# This machine, measured with layers of "
         f"hidden {model.hidden_size}, FFN {model.intermediate_size},\n"

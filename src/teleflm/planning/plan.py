@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from teleflm.config.cluster import ClusterConfig
-from teleflm.config.run import ParallelConfig, RunConfig
+from teleflm.config.run import ParallelConfig, RunConfig, settled_dtype
 from teleflm.errors import ConfigError
 from teleflm.model.axes import parameter_count
 from teleflm.parallel.choose import layout_for
@@ -101,6 +101,7 @@ def plan(config: RunConfig, cluster: ClusterConfig) -> Plan:
     Raises:
         ConfigError: a layout that cannot be had, or that has more ranks than the cluster.
     """
+    config = settled_dtype(config, cluster.dtype)
     return plan_on(config, layout_for(config, ranks_of(config.parallel, cluster)), cluster)
 
 

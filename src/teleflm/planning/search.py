@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from teleflm.config.cluster import ClusterConfig
-from teleflm.config.run import Recomputation, RunConfig
+from teleflm.config.run import Recomputation, RunConfig, settled_dtype
 from teleflm.parallel.choose import (
     asked_layout,
     check_job,
@@ -56,6 +56,7 @@ def search(config: RunConfig, cluster: ClusterConfig) -> list[Candidate]:
         ConfigError: what no layout can do, more ranks than the cluster has, or a layout that does
             not divide them.
     """
+    config = settled_dtype(config, cluster.dtype)
     ranks = ranks_of(config.parallel, cluster)
     if config.training.dtype == "bf16":
         config = _with(config, parallel={"gather_dtype": "bf16"})
@@ -76,6 +77,7 @@ def least_recomputation(config: RunConfig, cluster: ClusterConfig) -> Plan:
     Raises:
         ConfigError: see `plan`.
     """
+    config = settled_dtype(config, cluster.dtype)
     layout = layout_for(config, ranks_of(config.parallel, cluster))
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
     for tried in settings(config, layout, [micro]):

@@ -124,7 +124,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     # One process alone gathers nothing and computes nothing again.
     alone = layout.ranks == 1
     stream = recipe.weights.itemsize if alone else recipe.gathered.itemsize
-    compute = 2 if training.dtype == "bf16" else stream
+    compute = 2 if training.precision == "bf16" else stream
     tokens, rows = micro * length, padded.vocab_size // layout.tp
     return Share(
         layout=layout,

@@ -40,7 +40,7 @@ class Learner:
         self.config = config
         self.adam_steps = state.adam_steps
         if engine is None:
-            engine = OneProcess(state.model, dtype, torch.device("cpu"), dtype="fp32")
+            engine = OneProcess(state.model, dtype, torch.device("cpu"), precision="fp32")
         self.engine: Engine = engine
         factors = [clone_factors(state.lineage, shard.name) for shard in engine.shards]
         self._norm_weights = [weight for _, weight in factors]

@@ -15,6 +15,7 @@ from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import open_domains
 from teleflm.errors import MachineError, StoppedError
 from teleflm.growth.event import Lineage
+from teleflm.model.precision import peak_rate
 from teleflm.parallel.world import world
 from teleflm.training.allocator import keep_freed_memory
 from teleflm.training.faults import Verdict, Watch
@@ -27,7 +28,7 @@ from teleflm.training.hooks.metrics import METRICS, Metrics, TensorBoard
 from teleflm.training.hooks.progress import ShowProgress
 from teleflm.training.hooks.report import WriteReport
 from teleflm.training.lock import locked
-from teleflm.training.peak import bf16_peak
+from teleflm.training.precision import settled
 from teleflm.training.prepare import prepare
 from teleflm.training.roll_back import roll_back
 from teleflm.training.run import Run, StepRecord
@@ -68,6 +69,7 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
     mixture = open_domains(config.data.path, config.data.tokenizer)
     config = with_vocabulary(config, mixture.vocab_size)
     with world() as (ranks, device), locked(Path(config.run_dir), ranks), stop_request() as stop:
+        config = settled(config, ranks, device)
         hooks = default_hooks() if hooks is None else hooks
         mine = [hook for hook in hooks if ranks.first or hook.on_every_rank]
         # A roll back is a resume: everything but its lineage comes from the disk.
@@ -82,7 +84,7 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
 def _loop(run: Run, hooks: Sequence[Hook], stop: StopRequest) -> Lineage | None:
     """Train to the end, or up to a roll back: then the lineage to start with again."""
     ranks, device = run.ranks, run.learner.engine.device
-    peak = ranks.from_first(lambda: bf16_peak(device))
+    peak = ranks.from_first(partial(peak_rate, device, run.config.training.precision))
     watch = Watch(run.config.spikes)
     # One reads them for all: what is judged by them must be judged alike.
     for line in ranks.from_first(lambda: records_up_to(run.directory / METRICS, run.step)):
@@ -153,9 +155,7 @@ def _tell(run: Run, verdict: Verdict, watch: Watch) -> None:
         print(f"{where}; {words[verdict.answer or 'log']}", file=sys.stderr, flush=True)
 
 
-def _step(
-    run: Run, watch: Watch, device: torch.device, peak: float | None
-) -> tuple[StepRecord, Verdict]:
+def _step(run: Run, watch: Watch, device: torch.device, peak: float) -> tuple[StepRecord, Verdict]:
     """Take one step, or judge that it is not to be taken; `run.step` moves on."""
     training, config = run.config.training, run.config
     factor = rate_factor(config.schedule, run.own_steps, training.steps)
@@ -184,7 +184,7 @@ def _step(
         lr=config.optimizer.learning_rate * factor,
         ramp=ramp.progress,
         tokens_per_second=rate,
-        mfu=run.flops_per_step / seconds / (peak * run.ranks.count) if peak else None,
+        mfu=run.flops_per_step / seconds / (peak * run.ranks.count),
         fault=result.verdict.fault,
         skipped=not result.verdict.takes_update,
     )

@@ -20,6 +20,7 @@ from teleflm.parallel.mesh import Mesh, build_mesh
 from teleflm.parallel.ranks import Ranks
 from teleflm.parallel.recipe import Recipe
 from teleflm.training.learner import Learner
+from teleflm.training.precision import in_precision, tell_if_slow
 from teleflm.training.run import Run
 from teleflm.training.start import (
     check_same_run,
@@ -56,6 +57,8 @@ def prepare(
             state = replace(state, lineage=rolled_back)
         check_same_run(config, manifest.config, directory)
         check_same_tokenizer(directory / TOKENIZER, mixture)
+        if manifest.config is not None:
+            state = in_precision(state, manifest.config, config)
     else:
         state = start_state(config, mixture, ranks, held)
     tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
@@ -65,6 +68,8 @@ def prepare(
     if ranks.first and found is not None:
         over = "trained already, to" if run.step >= run.last_step else "going on from"
         print(f"{directory}: {over} step {run.step}", file=sys.stderr)
+    if ranks.first and rolled_back is None and run.step < run.last_step:
+        tell_if_slow(config, device)
     return run
 
 
@@ -101,7 +106,7 @@ def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Eng
         model,
         weights,
         device,
-        dtype=training.dtype,
+        precision=training.precision,
         micro_batch=training.micro_batch,
         compiled=training.compile,
     )

@@ -20,7 +20,8 @@ class StepRecord:
     """A line of `metrics.jsonl`: `step` counts steps done, over the whole lineage.
 
     `tokens` and `flops` are the lineage's totals, `loss` nats a token before the update, `lr` the
-    vector-like rate of it, `ramp` the mask progress, `mfu` model FLOPs over the device's bf16 peak.
+    vector-like rate of it, `ramp` the mask progress, `mfu` model FLOPs over the device's peak in
+    the run's precision.
     `fault` is what was wrong with the step, `skipped` whether its update was not taken for that. A
     loss or gradient norm that is not finite is None.
     """
@@ -33,7 +34,7 @@ class StepRecord:
     lr: float
     ramp: float
     tokens_per_second: float
-    mfu: float | None
+    mfu: float
     fault: Fault | None
     skipped: bool
 

@@ -37,7 +37,7 @@ from teleflm.training.growing import measured_distances, sample_tokens
 _MAY_CHANGE = {
     "run_dir": None,
     "start_from": None,
-    "training": {"steps", "micro_batch", "compile"},
+    "training": {"steps", "micro_batch", "compile", "dtype"},
     "checkpoint": None,
     "evaluation": None,
     "parallel": None,
@@ -97,6 +97,13 @@ def check_same_run(config: RunConfig, saved: RunConfig | None, run_dir: Path) ->
     """
     if saved is None:
         return
+    before, now = saved.training.precision, config.training.precision
+    if before != now and "fp64" in (before, now):
+        raise ConfigError(
+            f"{run_dir}: its run has training.dtype = {before!r}, this one {now!r}, and its master "
+            "weights are of another precision; keep the value to go on with it, or give another "
+            "run_dir"
+        )
     new, old = config.model_dump(), saved.model_dump()
     for key, value in new.items():
         allowed = _MAY_CHANGE.get(key, set())

@@ -7,7 +7,7 @@ import torch
 
 from teleflm.evaluation.bpb import evaluate
 from teleflm.generation.generate import generate
-from teleflm.model.loss import autocast
+from teleflm.model.precision import autocast
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.jsonl import JsonLines
 from teleflm.training.run import Run, StepRecord
@@ -67,7 +67,7 @@ class Evaluate(Hook):
         for prompt in config.evaluation.prompts:
             # Each new token is another length: not for blocks that were compiled for training.
             with (
-                autocast(run.learner.network, config.training.dtype),
+                autocast(run.learner.engine.device, config.training.precision),
                 torch.compiler.set_stance("force_eager"),
             ):
                 new = generate(

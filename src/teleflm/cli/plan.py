@@ -48,6 +48,7 @@ def plan(
     """
     from teleflm.cli.job_page import check_out, write_plan
     from teleflm.planning.facts import candidate_facts, plan_facts
+    from teleflm.planning.local import auto_on
     from teleflm.planning.plan import plan as plan_of
     from teleflm.planning.run import is_run, planned_run, run_of_model
     from teleflm.planning.search import least_recomputation
@@ -67,7 +68,8 @@ def plan(
             )
         return typer.echo(told_series(run, given, cluster, search, json))
     of_run = is_run(run)
-    config = planned_run(Path(run), given) if of_run else run_of_model(run, given)
+    auto = auto_on(cluster)
+    config = planned_run(Path(run), given) if of_run else run_of_model(run, given, auto)
     machines, cluster = _machines(config, cluster, calibrate)
     if search:
         candidates = search_in(config, machines)
@@ -96,7 +98,7 @@ def _machines(
     if calibrate is None:
         if cluster is None:
             raise ConfigError("on what? Give --cluster, or --calibrate to measure this machine")
-        return cluster_of(cluster), cluster
+        return cluster_of(cluster, config.training.dtype), cluster
     if cluster is not None:
         raise ConfigError("--calibrate makes a cluster of this machine; leave out --cluster")
     if calibrate.exists():

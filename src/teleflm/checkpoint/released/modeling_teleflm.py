@@ -29,9 +29,9 @@ HARMLESS = {"cache_position": None, "output_attentions": False, "return_dict": T
 
 
 def refuse_unknown(arguments: dict[str, Any]) -> None:
-    """An argument that is not heeded is a wrong result, so raise.
+    """Raise for an argument that would not be heeded.
 
-    Releases rename what they pass: taken in silence, a cache under a new name would be no cache.
+    Releases rename what they pass. A cache under a new name, taken in silence, would be no cache.
     """
     for name, value in arguments.items():
         if name not in HARMLESS:
@@ -43,7 +43,7 @@ def refuse_unknown(arguments: dict[str, Any]) -> None:
 def the_cache(cache: Any, past_key_values: Any) -> Any:
     """The key-value cache by either of its names, or None."""
     if cache is not None and past_key_values is not None:
-        raise ValueError("give cache or past_key_values, which is its name before 5.24, not both")
+        raise ValueError("cache and past_key_values are two names of one thing; give one of them")
     return past_key_values if cache is None else cache
 
 
@@ -62,14 +62,13 @@ def refuse_lost_cache(
     """
     if padding is not None and padding.shape[1:] != (total,):
         raise ValueError(
-            f"attention_mask has the shape {tuple(padding.shape)}, which is not (batch, {total}): "
-            "give one entry to each cached and new token, and the cache that they are in, "
-            "which is to be a DynamicCache"
+            f"attention_mask has the shape {tuple(padding.shape)}, which is not (batch, {total}), "
+            "one entry for each cached and new token; give the cache, as a DynamicCache"
         )
     if cache is None and positions is not None and int(positions.max()) >= total:
         raise ValueError(
-            f"position_ids go to {int(positions.max())} and there are only {total} tokens and no "
-            "cache: give the cache, or positions from 0"
+            f"position_ids go to {int(positions.max())} where there are only {total} tokens and no "
+            "cache; give the cache, or positions from 0"
         )
 
 
@@ -152,7 +151,9 @@ class TeleFLMAttention(nn.Module):
             total = cache.get_seq_length(self.layer) + k.shape[2]
             k, v = cache.update(k, v, self.layer)
             if k.shape[2] != total:
-                raise ValueError(f"the cache gave {k.shape[2]} of {total} keys; use a DynamicCache")
+                raise ValueError(
+                    f"the cache gives {k.shape[2]} keys for {total} tokens; give a DynamicCache"
+                )
         if self.queries_per_group > 1:
             k = k.repeat_interleave(self.queries_per_group, dim=1)
             v = v.repeat_interleave(self.queries_per_group, dim=1)

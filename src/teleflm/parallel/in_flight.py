@@ -11,16 +11,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.pipelining import PipelineStage
+from torch.torch_version import TorchVersion
 
 
 class _LateBuffers(PipelineStage):
     """Receives into buffers that exist while they are needed.
 
     PyTorch's own stage does so from 2.15 on. Before, it makes those of all micro-batches before the
-    first, and keeps them: gigabytes where a step has a thousand. Here the ones that it makes have no memory, and a real one takes
-    the place of each from when its receive is posted until what was received is handed on. What
-    computes with it keeps it from then on. None is used twice, so nothing that is still to be read
-    can be written over.
+    first, and keeps them: gigabytes where a step has a thousand. Here the ones that it makes have
+    no memory, and a real one takes the place of each from when its receive is posted until what was
+    received is handed on. What computes with it keeps it from then on. None is used twice, so
+    nothing that is still to be read can be written over.
     """
 
     def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
@@ -61,13 +62,13 @@ class _LateBuffers(PipelineStage):
                 info.buffer = torch.empty_like(info.buffer, device=device)
 
 
-_IS_LATE = torch.__version__ >= (2, 15)
+_IS_LATE = TorchVersion(torch.__version__) >= "2.15"
 _Receiving: Any = PipelineStage if _IS_LATE else _LateBuffers
 # What is kept of each micro-batch until its backward pass, by its number.
 _KEPT = "_forward_chunk_states" if _IS_LATE else "fwd_cache"
 
 
-class InFlightStage(_Receiving):  # type: ignore[misc]
+class InFlightStage(_Receiving):
     """Keeps nothing of a micro-batch that has been through it, and receives as late as it can."""
 
     def backward_one_chunk(

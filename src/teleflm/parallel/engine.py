@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
+from teleflm.config.run import Recomputation
 from teleflm.model.axes import Axis
 from teleflm.model.loss import autocast, loss_sum
 from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, whole
+from teleflm.parallel.blocks import wrap_blocks
 from teleflm.parallel.materialise import materialise
 from teleflm.parallel.shard import Shard, square_norm
 
@@ -66,6 +68,7 @@ class OneProcess:
         device: where to compute.
         dtype: the run's, `bf16` for autocast.
         micro_batch: sequences at a time; None for all at once.
+        recomputation: what forward keeps of a block.
         compiled: whether each block goes through torch.compile.
     """
 
@@ -80,6 +83,7 @@ class OneProcess:
         *,
         dtype: str,
         micro_batch: int | None = None,
+        recomputation: Recomputation = "none",
         compiled: bool = False,
     ) -> None:
         self.device = device
@@ -87,9 +91,7 @@ class OneProcess:
         self._micro_batch = micro_batch
         with torch.device("meta"):
             network = TeleFLM(model).to(weights)
-        if compiled:
-            for block in network.model.layers:
-                block.compile()
+        wrap_blocks(network, recomputation, compiled=compiled)
         materialise(network, network, model, device, weights)
         self.networks = [network]
         self.shards = [

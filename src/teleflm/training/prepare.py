@@ -108,5 +108,6 @@ def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Eng
         device,
         precision=training.precision,
         micro_batch=training.micro_batch,
+        recomputation=config.parallel.activation_checkpointing,
         compiled=training.compile,
     )

@@ -83,8 +83,9 @@ def measure(arguments: argparse.Namespace) -> Result:
     prompt = torch.randint(model.vocab_size, (arguments.prompt,), generator=generator).tolist()
     ours = _ours(network, prompt, arguments.new_tokens)
     theirs = _theirs(network, prompt, arguments.new_tokens)
-    if ours() != theirs():
-        raise RuntimeError(f"not the same work: the tokens are {ours()} and {theirs()}")
+    written = ours(), theirs()
+    if written[0] != written[1]:
+        raise RuntimeError(f"not the same work: the tokens are {written[0]} and {written[1]}")
     buffer = torch.ones(arguments.megabytes * 2**18)
     bandwidths, rounds = [], Pairs([], [])
     for _ in range(arguments.rounds):
@@ -165,8 +166,8 @@ def table(result: Result) -> str:
     lines = [
         f"{result.model}, {result.parameters:,} parameters in fp32, {result.new_tokens} tokens "
         f"after {result.prompt}",
-        f"{result.processor}, {result.threads} threads read {result.read_bandwidth / 1e9:.1f} GB/s; "
-        f"weights of {result.weight_bytes / 1e9:.3f} GB a token",
+        f"{result.processor}, {result.threads} threads, reading {result.read_bandwidth / 1e9:.1f} "
+        f"GB/s; {result.weight_bytes / 1e9:.3f} GB of weights a token",
         "",
         f"{'':14}{'tokens/s':>12}{'of reading':>12}",
     ]

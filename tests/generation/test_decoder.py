@@ -1,4 +1,4 @@
-"""The decoder is the network: in every precision, shape and moment of a ramp, to the last position."""
+"""The decoder is the network, in every precision and moment of a ramp, to the last position."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def hold_back(network: TeleFLM) -> None:
 
 
 def pieces() -> tuple[Tensor, ...]:
-    """Token ids of two rows: a prompt, and then one after the other up to the end of the context."""
+    """Token ids of two rows: a prompt, then one by one up to the end of the context."""
     tokens = torch.randint(40, (2, CONTEXT), generator=torch.Generator().manual_seed(5))
     return tokens.split([PROMPT] + [1] * (CONTEXT - PROMPT), dim=1)
 

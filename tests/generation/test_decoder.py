@@ -73,8 +73,10 @@ def steps(network: TeleFLM) -> Tensor:
 @pytest.mark.parametrize("groups", [6, 2, 1])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_its_logits_are_the_network_s(
-    dtype: torch.dtype, bound: float, groups: int, masked: bool
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, bound: float, groups: int, masked: bool
 ) -> None:
+    # The product of large weights, on small ones.
+    monkeypatch.setattr("teleflm.generation.product._LARGE", 0)
     network = network_of(groups, dtype)
     if masked:
         hold_back(network)
@@ -120,7 +122,7 @@ def test_weights_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
 def test_the_private_operator_is_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """`torch.ops.mkldnn._linear_pointwise`, without which text is right and takes twice as long."""
-    x, weight = torch.randn(2, 1, 24), torch.randn(40, 24)
+    x, weight = torch.randn(2, 1, 256), torch.randn(1024, 256)
     expected = x @ weight.T
     monkeypatch.setattr("torch.nn.functional.linear", None)
-    assert (product(x, weight) - expected).abs().max() < 1e-5
+    assert (product(x, weight) - expected).abs().max() < 1e-4

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.generation.decoder import IncrementalDecoder
@@ -44,7 +44,7 @@ def hold_back(network: TeleFLM) -> None:
     """Masks wherever a module can have one, each entry another."""
     generator = torch.Generator().manual_seed(4)
 
-    def mask(like: nn.Parameter, size: int) -> Tensor:
+    def mask(like: Tensor, size: int) -> Tensor:
         return torch.rand(size, generator=generator).to(like)
 
     for module in network.modules():

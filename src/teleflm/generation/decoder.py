@@ -1,5 +1,8 @@
 """A network made ready to write: its masks folded and its weights cast once, not for each token."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +32,8 @@ class IncrementalDecoder:
             else network.lm_head.weight.dtype
         )
         self._network = network
-        self._layers = [_Layer(block, dtype) for block in network.model.layers]
+        blocks = cast("Iterable[Block]", network.model.layers)
+        self._layers = [_Layer(block, dtype) for block in blocks]
         self._norm = _Norm(network.model.norm)
         self._head = _weight(network.lm_head, dtype)
         self._cos, self._sin = network.model.cos.to(dtype), network.model.sin.to(dtype)

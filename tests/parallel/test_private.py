@@ -23,6 +23,8 @@ PRIVATE: dict[str, tuple[str, ...] | None] = {
     # The step.
     "torch._foreach_norm": None,
     "torch._fused_rms_norm": None,
+    # Meshes.
+    "torch.distributed.distributed_c10d._set_pg_timeout": ("timeout", "group"),
     # The dry run.
     "torch._subclasses.fake_tensor.FakeTensorMode": ("allow_non_fake_inputs",),
     "torch.testing._internal.distributed.fake_pg.FakeStore": None,

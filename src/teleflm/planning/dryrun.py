@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -21,6 +21,7 @@ from teleflm.model.region import region_shape
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
 from teleflm.parallel.mesh import AXES, Mesh, build_mesh
+from teleflm.planning.alike import counted_alike
 from teleflm.planning.counting import Counting, Traffic
 from teleflm.planning.fake import FakeTensors, fake_world
 from teleflm.training.faults import Verdict
@@ -148,7 +149,7 @@ def _stepped(
         state = empty_state(config, layout, rank)
         length = config.data.sequence_length + 1
         batch = torch.zeros(micro * count, length, dtype=torch.int64)
-    counted, kept = counted_step(config, mesh, state, batch, tensors)
+    counted, kept = counted_step(config, mesh, state, batch, tensors, alike=True)
     layers = stage_layers(config.final_model, layout.stages)
     return DryRun(
         rank=rank,
@@ -170,6 +171,8 @@ def counted_step(
     state: TrainingState,
     batch: Tensor,
     tensors: AbstractContextManager[object],
+    *,
+    alike: bool = False,
 ) -> tuple[Counting, dict[str, int]]:
     """The first step that training takes from a state, counted; and the bytes that are kept from
     step to step, by kind, as they are at the update.
@@ -188,7 +191,11 @@ def counted_step(
         kept.update(kept_bytes(learner))
         return Verdict()
 
-    with tensors, Counting(axis_names(mesh)) as counted:
+    with (
+        tensors,
+        Counting(axis_names(mesh)) as counted,
+        counted_alike(counted) if alike else nullcontext(),
+    ):
         counted.add([batch, *kept_tensors(learner)])
         clip = config.optimizer.clip
         train_step(learner, batch, step=0, factor=1.0, clip=clip, judge=judge)

@@ -78,7 +78,8 @@ def counted_alike(counted: Counting) -> Iterator[None]:
         def do() -> Given:
             nonlocal groups
             given, groups = backward(stage, kind, *args, **kwargs)
-            return given
+            # Of weights it gives the gradients as they stand, which nobody reads.
+            return given if kind != "weight" else ()
 
         # A pass that is not done has no groups of weights, which only one that is done reads.
         return passes[stage][kind].next(counted, do), groups

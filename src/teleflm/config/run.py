@@ -29,14 +29,15 @@ class TrainingConfig(Strict):
     """Steps of this run; batches are counted in sequences.
 
     `micro_batch` defaults to all that a data-parallel rank reads, or in a pipeline to the most that
-    its schedule takes. `compile` passes each block through torch.compile.
+    its schedule takes. `compile` passes each block through torch.compile; `auto` does so where
+    that is known to pay.
     """
 
     steps: int = Field(ge=1)
     global_batch: int = Field(ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     dtype: Literal["bf16", "fp32", "fp64"] = "bf16"
-    compile: bool = False
+    compile: Literal["auto"] | bool = "auto"
 
     @model_validator(mode="after")
     def _micro_batches_divide(self) -> "TrainingConfig":

@@ -35,6 +35,11 @@ class Recipe:
     weights: torch.dtype
 
     @property
+    def compiled(self) -> bool:
+        """Whether blocks go through torch.compile: not where nobody has settled what `auto` is."""
+        return self.training.compile is True
+
+    @property
     def gathered(self) -> torch.dtype:
         """What weights travel in, and with them the residual stream; products may be in less."""
         return _TORCH_DTYPES.get(self.parallel.gather_dtype or "", self.weights)
@@ -70,7 +75,7 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
 
 def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     network = stage.network.to(recipe.weights)
-    if recipe.training.compile:
+    if recipe.compiled:
         # Compiled code has its own rank's offsets and the names of its process groups in it, which
         # PyTorch's cache of it on disk overlooks: another rank, or another layout, would take it
         # and compute something else.
@@ -83,7 +88,7 @@ def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
         # Inside of what is compiled, so that the compiler sees what is computed again.
         recompute(block, recipe.parallel.activation_checkpointing)
         # Block by block: one graph for all, and FSDP's hooks stay outside of it.
-        if recipe.training.compile:
+        if recipe.compiled:
             block.compile()
     _shard(stage, mesh, recipe)
 

@@ -1,7 +1,6 @@
 """What the matrix products of a training step take at best, at their own shapes."""
 
 import time
-from math import prod
 
 import torch
 
@@ -18,16 +17,16 @@ def product_rate(model: ModelConfig, tokens: int, dtype: torch.dtype) -> float:
     The logits of all tokens are formed at once here, which a step that has many does not do.
     """
     flops = seconds = 0.0
-    known: dict[tuple[int, ...], float] = {}
+    known: dict[tuple[int, int], float] = {}
     for pattern, parameter in PARAMETERS.items():
-        shape = parameter.shape(model)
-        if len(shape) < 2 or pattern == "model.embed_tokens.weight":
+        if parameter.is_gain or pattern == "model.embed_tokens.weight":
             continue
-        if shape not in known:
-            known[shape] = _seconds(tokens, *shape, dtype)
+        rows, columns = parameter.shape(model)
+        if (rows, columns) not in known:
+            known[rows, columns] = _seconds(tokens, rows, columns, dtype)
         repeats = model.num_hidden_layers if "*" in pattern else 1
-        flops += repeats * 6 * tokens * prod(shape)
-        seconds += repeats * known[shape]
+        flops += repeats * 6 * tokens * rows * columns
+        seconds += repeats * known[rows, columns]
     return flops / seconds
 
 

@@ -63,7 +63,7 @@ def _received(share: Share) -> int:
 
 
 def _sent(share: Share) -> int:
-    """Of the stream, sent and not yet waited for: before PyTorch 2.15 1F1B alone does so on the way."""
+    """Of the stream, sent and not yet waited for: before PyTorch 2.15 only `1f1b` does on the way."""
     if LETS_GO or share.layout.pp == 1 or share.schedule == "1f1b":
         return 0
     count = 0

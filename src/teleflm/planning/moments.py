@@ -1,5 +1,6 @@
 """The moments of a step at which its memory may be largest."""
 
+from teleflm.parallel.in_flight import LETS_GO
 from teleflm.planning.share import Share
 
 
@@ -62,8 +63,8 @@ def _received(share: Share) -> int:
 
 
 def _sent(share: Share) -> int:
-    """Of the stream, sent and not yet waited for, which `1f1b` alone does on the way."""
-    if share.layout.pp == 1 or share.schedule == "1f1b":
+    """Of the stream, sent and not yet waited for: before PyTorch 2.15 only `1f1b` does on the way."""
+    if LETS_GO or share.layout.pp == 1 or share.schedule == "1f1b":
         return 0
     count = 0
     for at, in_flight in enumerate(_in_flight(share)):

@@ -16,7 +16,7 @@ _GRACE = 20.0
 
 
 class World:
-    """Processes of one process group. They start with the first case, in about 20 s for eight.
+    """Processes of one process group. They start with the first case.
 
     Args:
         ranks: how many.
@@ -55,7 +55,9 @@ class World:
     def _start(self) -> None:
         # Ranks outnumber cores: threads that spin would take them from one another.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")
+        # What ranks import takes seconds: one process does it, and they are forks of that.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["teleflm.series.run"])
         self._folder = tempfile.TemporaryDirectory()
         self._outbox: Any = context.Queue()
         self._inboxes: list[Any] = [context.Queue() for _ in range(self.ranks)]

@@ -1,6 +1,7 @@
 """A dry run: one rank's step of a job, at full size, by the code that trains it."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
@@ -99,10 +100,11 @@ def dry_runs(
     config: RunConfig, ranks: int, which: Sequence[int], device: str = "cuda"
 ) -> Iterator[DryRun]:
     """`dry_run` of several ranks, each in a process of its own, in their order."""
-    # A process group that was left lives on in what PyTorch remembers of layouts.
-    with ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
+    # A process group that was left lives on in what PyTorch remembers of layouts. To import PyTorch
+    # takes seconds: where a process may be forked, it is forked from one that has done so.
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
         yield from pool.map(partial(dry_run, config, ranks, device=device), which)
 
 

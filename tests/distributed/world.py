@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.undrawn import undrawn
+
 _SECONDS = 300.0
 # How long the other ranks may wait for one that failed.
 _GRACE = 20.0
@@ -57,7 +59,7 @@ class World:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         # What ranks import takes seconds: one process does it, and they are forks of that.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["teleflm.series.run"])
+        context.set_forkserver_preload(["teleflm.series.run", "matplotlib.figure"])
         self._folder = tempfile.TemporaryDirectory()
         self._outbox: Any = context.Queue()
         self._inboxes: list[Any] = [context.Queue() for _ in range(self.ranks)]
@@ -91,9 +93,10 @@ def _serve(rank: int, ranks: int, store: str, inbox: Any, outbox: Any) -> None:
         world_size=ranks,
         timeout=timedelta(seconds=_SECONDS),
     )
-    while True:
-        try:
-            case, arguments = inbox.get()
-            outbox.put((rank, case(*arguments), None))
-        except BaseException:
-            outbox.put((rank, None, traceback.format_exc()))
+    with undrawn():
+        while True:
+            try:
+                case, arguments = inbox.get()
+                outbox.put((rank, case(*arguments), None))
+            except BaseException:
+                outbox.put((rank, None, traceback.format_exc()))

@@ -6,19 +6,21 @@ BIN := $(VENV)/bin
 # In the folder it vouches for, so that it goes when the folder goes.
 READY := $(VENV)/.ready
 LOCK := requirements.lock
+NEWEST := .venv-newest
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 CODE := $(wildcard src tests benchmarks)
 
-.PHONY: help venv demo test faults check clean
+.PHONY: help venv demo test newest faults check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo   the whole story on this machine; ARGS="--data PATH" passes options on'
 	@echo 'make test   run the tests; ARGS="tests/model -k axes" picks some'
+	@echo 'make newest the same tests with the newest releases that pyproject.toml allows'
 	@echo 'make check  ruff and mypy'
 	@echo 'make faults kill a run of four ranks 50 times; ARGS="--kills 12 --seed 1" changes it'
 	@echo 'make venv   make $(VENV) with every extra, the versions pinned by $(LOCK)'
-	@echo 'make clean  remove $(VENV) and every cache; runs and demo output stay'
+	@echo 'make clean  remove every venv and cache; runs and demo output stay'
 
 venv: $(READY)
 
@@ -39,7 +41,7 @@ $(READY): pyproject.toml $(LOCK)
 	  echo "making $(VENV) with $$($$found --version)"; \
 	  $$found -m venv --clear $(VENV); }
 	@rm -f $@
-	@echo 'installing the pinned packages; the first time torch alone can take some minutes'
+	@echo 'installing the packages; the first time torch alone can take some minutes'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) \
 	  --no-build-isolation -e '.[all,dev]'
@@ -58,6 +60,13 @@ else
 	$(TEST) tests/distributed
 endif
 
+# No lock, and a new venv each time: what the libraries of today change is to be seen here first.
+newest:
+	rm -rf $(NEWEST)
+	$(MAKE) venv VENV=$(NEWEST) LOCK=/dev/null
+	$(NEWEST)/bin/python -m pip list --disable-pip-version-check
+	$(MAKE) test VENV=$(NEWEST) LOCK=/dev/null
+
 # Some 10 minutes on two cores; a short form is among the tests.
 faults: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.drill.faults $(ARGS)
@@ -68,5 +77,5 @@ check: venv
 	$(BIN)/mypy $(CODE)
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

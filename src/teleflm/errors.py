@@ -37,6 +37,13 @@ class MissingExtraError(TeleflmError):
         )
 
 
+class UnfitLibraryError(TeleflmError):
+    """A library that everything needs is too old or missing; the message names the command."""
+
+    def __init__(self, fault: str, requirement: str) -> None:
+        super().__init__(f"{fault}; install it with: pip install '{requirement}'")
+
+
 class RunLockedError(TeleflmError):
     """Another process is at work in the same run folder."""
 

@@ -10,7 +10,11 @@ from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.data.store import TokenStore
 from teleflm.files import read_jsonl
 from teleflm.growth.state import TrainingState
-from tests.distributed.resume import train_through_faults, train_up_to
+from tests.distributed.resume import (
+    settled_where_ranks_differ,
+    train_through_faults,
+    train_up_to,
+)
 from tests.distributed.world import World
 from tests.tiny import run_fields, trajectory
 
@@ -185,3 +189,11 @@ def test_bf16_on_many_ranks_is_near_bf16_on_one(
     for other in losses[1:]:
         assert other == pytest.approx(losses[0], rel=2e-3)
         assert other != losses[0]
+
+
+def test_the_first_rank_settles_the_precision_for_all(
+    four: World, store: TokenStore, tmp_path: Path
+) -> None:
+    data = run_of(store, tmp_path / "run")
+    data["training"] = {**data["training"], "dtype": "auto"}
+    assert four.run(settled_where_ranks_differ, data) == ["fp32"] * 4

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, checkpoint, parallel, plan, ramp, train_step
+from benchmarks import attention, checkpoint, generate, parallel, plan, ramp, train_step
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
@@ -79,6 +79,34 @@ def test_other_work_is_refused(tiny: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(HuggingFaceLlama, "__call__", lambda self: 1.0)
     with pytest.raises(RuntimeError, match="not the same work"):
         train_step.main(["--shape", tiny, *SIZE])
+
+
+WRITE = ["--prompt", "3", "--new-tokens", "5", "--rounds", "3", "--megabytes", "1"]
+
+
+def test_generate_prints_one_json_object(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--shape", tiny, *WRITE, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    ours, theirs = result["sides"]
+    assert (ours["name"], theirs["name"]) == ("teleflm", "transformers")
+    # Two layers of 4 · 16² + 3 · 16 · 24, five gains of 16, and a head of 64 · 16, in fp32.
+    assert result["weight_bytes"] == 4 * (2 * (4 * 16**2 + 3 * 16 * 24) + 5 * 16 + 64 * 16)
+    assert ours["bandwidth_share"] > 0
+    assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
+
+
+def test_slow_text_is_exit_code_1(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--shape", tiny, *WRITE, "--at-least", "1e9", "--share", "1e9"]) == 1
+    said = capsys.readouterr()
+    assert "times the tokens per second" in said.err
+    assert "of what memory gives" in said.err
+    assert "tokens/s" in said.out
+
+
+def test_other_text_is_refused(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "generate", lambda *arguments, **named: [1, 2, 3, 4, 5])
+    with pytest.raises(RuntimeError, match="not the same work"):
+        generate.main(["--shape", tiny, *WRITE])
 
 
 def test_ramp_and_attention_run(

@@ -97,7 +97,9 @@ def test_training_does_not_notice(network: TeleFLM, autocast: bool) -> None:
     network.train()
     loss = network(torch.tensor([PROMPT])).square().mean()
     graphs: list[bool] = []
-    hook = network.lm_head.register_forward_hook(lambda *call: graphs.append(call[2].requires_grad))
+    hook = network.model.embed_tokens.register_forward_hook(
+        lambda *call: graphs.append(call[2].requires_grad)
+    )
     before = torch.get_rng_state()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         new = generate(network, PROMPT, 4, temperature=0.7, eos_id=None)

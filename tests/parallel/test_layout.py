@@ -147,9 +147,9 @@ def test_the_heaviest_stage_is_as_light_as_can_be(
 
 def test_the_published_job_is_laid_out_at_once() -> None:
     model, layout = resolve_model("tele-flm-1t"), Layout(pp=28, tp=32)
-    started = time.perf_counter()
+    started = time.process_time()
     held = [regions(layout, model, rank) for rank in range(layout.ranks)]
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert len(held) == 896
     assert [len(part) for part in stage_layers(model, 28)] == [5] * 28
     once = sum(

@@ -1,17 +1,18 @@
 """What the dry run of one process says is what the process does."""
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from teleflm.config.run import RunConfig, resolve_run
+from teleflm.config.run import Recomputation, RunConfig, resolve_run
 from teleflm.errors import ConfigError
 from teleflm.model.axes import parameter_count
 from teleflm.parallel.choose import layout_for
+from teleflm.planning.counting import Counting
 from teleflm.planning.dryrun import counted_step, dry_run, empty_state
 from teleflm.training.learner import Learner
 from teleflm.training.prepare import engine_of
@@ -30,8 +31,8 @@ SMALLER = {
 }
 
 
-def config_of(dtype: str = "fp32", **more: Any) -> RunConfig:
-    data = run_of({}, **more)
+def config_of(dtype: str = "fp32", recomputation: Recomputation = "none", **more: Any) -> RunConfig:
+    data = run_of({"activation_checkpointing": recomputation}, **more)
     data["training"] |= {"dtype": dtype, "global_batch": 4, "micro_batch": 2}
     return resolve_run(data, "the test")
 
@@ -41,20 +42,32 @@ def batch_of(config: RunConfig) -> torch.Tensor:
     return torch.randint(config.model.vocab_size, shape)
 
 
+def real_step(config: RunConfig) -> Counting:
+    state = filled_state(empty_state(config, layout_for(config, 1), 0))
+    return counted_step(config, None, state, batch_of(config), nullcontext())[0]
+
+
+@pytest.mark.parametrize("recomputation", get_args(Recomputation))
 @pytest.mark.parametrize("dtype", ["bf16", "fp32", "fp64"])
 @pytest.mark.parametrize("grows", [False, True])
-def test_one_process(dtype: str, grows: bool) -> None:
+def test_one_process(dtype: str, grows: bool, recomputation: Recomputation) -> None:
     more: dict[str, Any] = {}
     if grows:
         more = {"growth": {"to": run_of({})["model"], "ramp": 9}, "model": SMALLER}
-    config = config_of(dtype, **more)
-    dry = dry_run(config, 1, 0, "cpu")
-    state = filled_state(empty_state(config, layout_for(config, 1), 0))
-    real, _ = counted_step(config, None, state, batch_of(config), nullcontext())
+    config = config_of(dtype, recomputation, **more)
+    dry, real = dry_run(config, 1, 0, "cpu"), real_step(config)
     assert dry.parameters == parameter_count(config.final_model)
     assert dry.flops == real.flops
     assert dry.collectives == real.collectives == {}
     assert dry.peak == pytest.approx(real.peak, rel=0.01)
+
+
+def test_what_is_computed_again_is_not_kept() -> None:
+    none, selective, full = (real_step(config_of("fp32", kind)) for kind in get_args(Recomputation))
+    assert none.peak > selective.peak > full.peak
+    # Of a block nothing is left but its input: the model has eight, 1.4 MB each.
+    assert none.peak - full.peak > 6 * 1.4e6
+    assert full.flops["mm"] > selective.flops["mm"] == none.flops["mm"]
 
 
 def test_flops_are_those_of_pytorch() -> None:

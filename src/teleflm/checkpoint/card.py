@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from teleflm.checkpoint.open import Opened
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
-from teleflm.growth.event import CertifiedFigures, Lineage
+from teleflm.growth.event import IN_WORDS, CertifiedFigures, Lineage
 from teleflm.growth.ramp import ramp_at
 from teleflm.model.axes import parameter_count
 
@@ -70,19 +70,10 @@ def _lineage(lineage: Lineage) -> str:
         "| | layers | hidden | heads | FFN | parameters | from step | from token | seed | of |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    names = {
-        "init": "new weights",
-        "import": "imported",
-        "continue": "trained on",
-        "mask": "grown by masks",
-        "clone": "grown by clones",
-        "zero": "grown behind zeros",
-        "copy": "grown by copies of layers, which is another function",
-    }
     for event in lineage:
         if not event.starts_run:
             continue
-        name = names[event.operator]
+        name = IN_WORDS[event.operator]
         if event.ramp:
             name += f", open after {event.ramp:,} steps"
         to = event.to

@@ -44,14 +44,14 @@ def dryrun(
     from teleflm.config.run import settled_dtype
     from teleflm.planning.dryrun import dry_run
     from teleflm.planning.job import dry_job
-    from teleflm.planning.local import precision_on
+    from teleflm.planning.local import auto_of_kind
     from teleflm.planning.run import planned_run
 
     if out is not None:
         if rank is not None:
             raise ConfigError("--out is for the whole job; leave out --rank, or --out")
         check_out(out, "dryrun")
-    config = settled_dtype(planned_run(run, overrides or ()), precision_on(device))
+    config = settled_dtype(planned_run(run, overrides or ()), auto_of_kind(device))
     if rank is not None:
         done = dry_run(config, world_size, rank, device)
         typer.echo(dumps(facts(done)) if json else "\n".join(_told(done)))

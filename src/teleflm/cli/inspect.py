@@ -99,8 +99,10 @@ def _show(name: str, facts: dict[str, Any]) -> None:
 
 
 def _details(event: dict[str, Any]) -> str:
-    """What an event of a lineage did: to the model, or to the batches."""
+    """What an event of a lineage did: to the model, to the batches, or to the precision."""
     if event["reason"]:
         return f", {event['batches']:,} batches: {event['reason']}"
+    if event["precision"]:
+        return f", in {event['precision']} from here on"
     to = event["to"]
     return f" → hidden {to['hidden_size']}, {to['num_hidden_layers']} layers, seed {event['seed']}"

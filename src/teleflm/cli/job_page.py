@@ -56,9 +56,10 @@ def write_plan(
         found: the plan that they are of.
         run, cluster: as they were given.
     """
+    from teleflm.planning.facts import picture_facts
     from teleflm.report.plan import RECORD, write_plan_report
 
-    _write(folder, RECORD, {"run": run, "cluster": cluster, **facts, **_pictured(found)})
+    _write(folder, RECORD, {"run": run, "cluster": cluster, **facts, **picture_facts(found)})
     return write_plan_report(folder)
 
 
@@ -82,45 +83,3 @@ def _write(folder: Path, record: str, facts: Mapping[str, Any]) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / record, json.dumps(facts) + "\n")
-
-
-def _pictured(found: "Plan") -> dict[str, Any]:
-    """What the pictures of a plan need beside the keys that `plan --json` prints."""
-    from teleflm.cli.plan import PARTS
-    from teleflm.parallel.layout import stage_layers, stages_of
-    from teleflm.planning.closed import closed_form
-
-    config, layout = found.config, found.layout
-    layers = stage_layers(config.final_model, layout.stages)
-    each = layout.ranks // layout.pp
-    ranks = []
-    for rank in range(layout.pp):
-        work = closed_form(config, layout, rank, found.cluster.kind)
-        held = [layer for stage in stages_of(layout, rank * each) for layer in layers[stage]]
-        memory = {**work.kept, "activations": work.activations}
-        ranks.append({"rank": rank * each, "stage_layers": held, "memory_bytes": memory})
-    return {
-        "device_memory_bytes": found.cluster.memory,
-        "schedule": config.parallel.schedule,
-        "micro_batches": found.largest.micro_batches,
-        "step_parts": {words: getattr(found.time, part) for part, words in PARTS.items()},
-        "pipeline_ranks": ranks,
-        "timeline": _timeline(found) if layout.pp > 1 else None,
-    }
-
-
-def _timeline(found: "Plan") -> dict[str, Any]:
-    from teleflm.planning.timeline import timeline
-
-    played = timeline(found)
-    return {
-        "micro_batches": played.micro_batches,
-        "idle_fraction": played.idle,
-        "ranks": [
-            [
-                (box.action.kind, box.action.stage, box.action.micro_batch, box.start, box.end)
-                for box in boxes
-            ]
-            for boxes in played.ranks
-        ],
-    }

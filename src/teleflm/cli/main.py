@@ -25,6 +25,7 @@ from teleflm.cli import (
     train,
     verify,
 )
+from teleflm.cli.torch_version import check_torch
 from teleflm.errors import ConfigError, MachineError, TeleflmError
 from teleflm.parallel.launcher import rank
 
@@ -67,6 +68,7 @@ def _root(
     ] = False,
 ) -> None:
     """Train, grow, prove, plan and ship Tele-FLM language models: small first, then big."""
+    check_torch()
     verb = context.invoked_subcommand
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb not in _ON_MANY_RANKS:
         raise ConfigError(

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 # Layouts that the terminal shows; all are in the JSON.
 _SHOWN = 10
-PARTS = {
-    "compute": "computation",
-    "tensor": "tensor-parallel communication",
-    "pipeline": "from stage to stage",
-    "bubble": "bubble of the pipeline",
-    "data": "weights and gradients, where not hidden",
-    "update": "clipping and the optimizer's step",
-}
-"""Parts of a step in words."""
 
 
 def plan(
@@ -56,6 +47,8 @@ def plan(
     Example: teleflm plan tele-flm-1t --cluster a800-112x8 --search parallel.tp=32 parallel.pp=28
     """
     from teleflm.cli.job_page import check_out, write_plan
+    from teleflm.planning.facts import candidate_facts, plan_facts
+    from teleflm.planning.local import auto_on
     from teleflm.planning.plan import plan as plan_of
     from teleflm.planning.run import is_run, planned_run, run_of_model
     from teleflm.planning.search import least_recomputation
@@ -75,13 +68,14 @@ def plan(
             )
         return typer.echo(told_series(run, given, cluster, search, json))
     of_run = is_run(run)
-    config = planned_run(Path(run), given) if of_run else run_of_model(run, given)
+    auto = auto_on(cluster)
+    config = planned_run(Path(run), given) if of_run else run_of_model(run, given, auto)
     machines, cluster = _machines(config, cluster, calibrate)
     if search:
         candidates = search_in(config, machines)
         found = candidates[0].plan
         assert found is not None
-        facts = {**plan_facts(found), "candidates": [_candidate(each) for each in candidates]}
+        facts = {**plan_facts(found), "candidates": [candidate_facts(each) for each in candidates]}
         lines = [*_told(found, run, cluster), "", *_table(candidates)]
     else:
         # What a model alone leaves open is chosen; a run is planned as it would train.
@@ -104,7 +98,7 @@ def _machines(
     if calibrate is None:
         if cluster is None:
             raise ConfigError("on what? Give --cluster, or --calibrate to measure this machine")
-        return cluster_of(cluster), cluster
+        return cluster_of(cluster, config.training.dtype), cluster
     if cluster is not None:
         raise ConfigError("--calibrate makes a cluster of this machine; leave out --cluster")
     if calibrate.exists():
@@ -119,45 +113,9 @@ def _machines(
     return measured, str(calibrate)
 
 
-def plan_facts(found: "Plan") -> dict[str, Any]:
-    """What `--json` says of a plan."""
-    layout, time = found.layout, found.time
-    return {
-        "parameters": found.parameters,
-        "ranks": layout.ranks,
-        "layout": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp},
-        "micro_batch": found.micro_batch,
-        "activation_checkpointing": found.config.parallel.activation_checkpointing,
-        "memory_bytes_per_rank": found.memory,
-        "fits": found.fits,
-        "breaks": found.breaks,
-        "step_seconds": time.seconds,
-        "step_seconds_by_part": _parts(found),
-        "mfu": found.mfu,
-        "bubble_fraction": time.bubble_fraction,
-        "steps": found.config.training.steps,
-        "tokens": found.config.training.steps * found.config.tokens_per_step,
-        "days": found.days,
-        "gpu_hours": found.gpu_hours,
-        "cost": found.cost,
-    }
-
-
-def _parts(found: "Plan") -> dict[str, float]:
-    return {part: getattr(found.time, part) for part in PARTS}
-
-
-def _candidate(candidate: "Candidate") -> dict[str, Any]:
-    layout = candidate.layout
-    facts = {"layout": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp}, "fits": False}
-    if candidate.plan is not None:
-        facts = plan_facts(candidate.plan)
-    facts.update(place=candidate.place, asked=candidate.asked, reason=candidate.reason)
-    return facts
-
-
 def _told(found: "Plan", run: str, cluster: str) -> list[str]:
     from teleflm.parallel.memory import size_text
+    from teleflm.planning.facts import STEP_PARTS
     from teleflm.report.words import days
 
     training, layout = found.config.training, found.layout
@@ -174,7 +132,9 @@ def _told(found: "Plan", run: str, cluster: str) -> list[str]:
         f"  of {size_text(found.cluster.memory)}: {verdict}",
         f"a step  {found.time.seconds:.3g} s",
     ]
-    lines += [f"  {PARTS[part]:40} {seconds:9.3g} s" for part, seconds in _parts(found).items()]
+    lines += [
+        f"  {words:40} {getattr(found.time, part):9.3g} s" for part, words in STEP_PARTS.items()
+    ]
     each = found.config.tokens_per_step
     cost = "" if found.cost is None else f", cost {found.cost:,.0f}"
     lines += [

@@ -1,15 +1,13 @@
 """`teleflm plan` of a SERIES.yaml."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 from teleflm.cli.data import WIDTH
-from teleflm.cli.plan import plan_facts
 from teleflm.parallel.memory import size_text
+from teleflm.planning.facts import series_facts
 from teleflm.planning.local import cluster_of
 from teleflm.planning.series import EVIDENCE, Effort, SeriesPlan, plan_series, planned_series
 from teleflm.report.words import count
@@ -36,30 +34,10 @@ def told_series(
     """
     found = plan_series(planned_series(Path(path), overrides), cluster_of(cluster), search)
     if json:
-        return dumps(_facts(found))
+        return dumps(series_facts(found))
     how = ", each stage on its best layout" if search else ""
     text = "\n".join([f"{path} on {cluster}{how}", "", *_told(found)])
     return text.replace("\N{NO-BREAK SPACE}", " ")
-
-
-def _facts(found: SeriesPlan) -> dict[str, Any]:
-    total, scratch, even = found.total, found.scratch, found.break_even
-    return {
-        "fits": all(stage.plan.fits for stage in found.stages),
-        **asdict(total),
-        "stages": [
-            {"name": stage.name, **plan_facts(stage.plan), "flops": stage.effort.flops}
-            for stage in found.stages
-        ],
-        "scratch": asdict(scratch),
-        "ratio": {
-            "flops": total.flops / scratch.flops,
-            "gpu_hours": total.gpu_hours / scratch.gpu_hours,
-        },
-        "break_even": None if even is None else asdict(even),
-        "warnings": found.warnings,
-        "evidence": [asdict(each) for each in EVIDENCE],
-    }
 
 
 def _told(found: SeriesPlan) -> list[str]:

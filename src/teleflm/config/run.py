@@ -1,6 +1,7 @@
 """RUN.yaml: everything that determines a run."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,9 +147,17 @@ class EvaluationConfig(Strict):
 
 
 class FaultsConfig(Strict):
-    """What a run bears: so many skipped steps in a row, or roll backs to one checkpoint."""
+    """What a run bears: so many skipped steps in a row, or roll backs to one checkpoint, and a rank
+    that does not answer the others for so long."""
 
     max_in_a_row: int = Field(default=5, ge=0)
+    # Ranks at work by themselves say so every second; a year is for ever.
+    timeout_minutes: float = Field(default=10.0, ge=0.1, le=525_600)
+
+    @property
+    def timeout(self) -> timedelta:
+        """That time."""
+        return timedelta(minutes=self.timeout_minutes)
 
 
 class SpikesConfig(Strict):

@@ -5,11 +5,12 @@ from torch import Tensor
 
 from teleflm.config.huggingface import SPECIAL_IDS
 from teleflm.errors import DataError
+from teleflm.generation.decoder import IncrementalDecoder
 from teleflm.model.cache import new_cache
 from teleflm.model.network import TeleFLM
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     network: TeleFLM,
     prompt: list[int],
@@ -35,15 +36,14 @@ def generate(
     start = prompt or [SPECIAL_IDS["bos_token_id"] if eos_id is None else eos_id]
     _check_prompt(start, model.vocab_size, model.max_position_embeddings)
     room = min(max_new_tokens, model.max_position_embeddings - len(start))
+    decoder = IncrementalDecoder(network)
     cache = new_cache(model.num_hidden_layers, len(start) + room)
     device = network.lm_head.weight.device
     random = torch.Generator(device).manual_seed(seed)
     new: list[int] = []
     fed = start
     while len(new) < room and (not new or new[-1] != eos_id):
-        hidden = network.hidden(torch.tensor([fed], device=device), cache)
-        # Only the last position's logits: a prompt's would be its length × 80,000 numbers.
-        logits = network.lm_head(hidden[0, -1]) * network.logit_multiplier
+        (logits,) = decoder.logits(torch.tensor([fed], device=device), cache)
         fed = [_choose(logits, temperature, random)]
         new += fed
     return new

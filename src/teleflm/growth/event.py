@@ -12,6 +12,20 @@ from teleflm.config.run import Precision
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 AnyOperator = Literal["init", "import", "continue", Operator, "skip", "roll_back", "precision"]
 
+IN_WORDS: dict[str, str] = {
+    "init": "new weights",
+    "import": "imported",
+    "continue": "trained on",
+    "mask": "grown by masks",
+    "clone": "grown by clones",
+    "zero": "grown behind zeros",
+    "copy": "grown by copies of layers, which is another function",
+    "skip": "a step skipped",
+    "roll_back": "back to a checkpoint",
+    "precision": "on in another precision",
+}
+"""What happened, by the operator."""
+
 
 class CertifiedFigures(Strict):
     """What `teleflm verify` measured of a growth, see `teleflm.certificate.record`."""

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
-from teleflm.config.run import Precision
+from teleflm.config.run import Precision, Recomputation
 from teleflm.model.axes import Axis
 from teleflm.model.loss import loss_sum
 from teleflm.model.network import TeleFLM
 from teleflm.model.precision import autocast
 from teleflm.model.region import Region, whole
+from teleflm.parallel.blocks import wrap_blocks
 from teleflm.parallel.materialise import materialise
 from teleflm.parallel.shard import Shard, square_norm
 
@@ -68,6 +69,7 @@ class OneProcess:
         device: where to compute.
         precision: what products are computed in.
         micro_batch: sequences at a time; None for all at once.
+        recomputation: what forward keeps of a block.
         compiled: whether each block goes through torch.compile.
     """
 
@@ -82,6 +84,7 @@ class OneProcess:
         *,
         precision: Precision,
         micro_batch: int | None = None,
+        recomputation: Recomputation = "none",
         compiled: bool = False,
     ) -> None:
         self.device = device
@@ -89,9 +92,7 @@ class OneProcess:
         self._micro_batch = micro_batch
         with torch.device("meta"):
             network = TeleFLM(model).to(weights)
-        if compiled:
-            for block in network.model.layers:
-                block.compile()
+        wrap_blocks(network, recomputation, compiled=compiled)
         materialise(network, network, model, device, weights)
         self.networks = [network]
         self.shards = [

@@ -1,4 +1,8 @@
-"""A stage of PyTorch's pipelines whose memory follows the micro-batches in flight."""
+"""A stage of PyTorch's pipelines whose memory follows the micro-batches in flight.
+
+Nothing else here touches what is private to PyTorch's pipelines. `tests/parallel/test_private.py`
+names what a new release moves.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,16 +11,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.pipelining import PipelineStage
+from torch.torch_version import TorchVersion
 
 
-class InFlightStage(PipelineStage):
+class _LateBuffers(PipelineStage):
     """Receives into buffers that exist while they are needed.
 
-    PyTorch's own stage makes those of all micro-batches before the first, and keeps them: gigabytes
-    where a step has a thousand. Here the ones that it makes have no memory, and a real one takes
-    the place of each from when its receive is posted until what was received is handed on. What
-    computes with it keeps it from then on. None is used twice, so nothing that is still to be read
-    can be written over.
+    PyTorch's own stage does so from 2.15 on. Before, it makes those of all micro-batches before the
+    first, and keeps them: gigabytes where a step has a thousand. Here the ones that it makes have
+    no memory, and a real one takes the place of each from when its receive is posted until what was
+    received is handed on. What computes with it keeps it from then on. None is used twice, so
+    nothing that is still to be read can be written over.
     """
 
     def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
@@ -56,6 +61,16 @@ class InFlightStage(PipelineStage):
             if getattr(info, "buffer", None) is not None:
                 info.buffer = torch.empty_like(info.buffer, device=device)
 
+
+_IS_LATE = TorchVersion(torch.__version__) >= "2.15"
+_Receiving: Any = PipelineStage if _IS_LATE else _LateBuffers
+# What is kept of each micro-batch until its backward pass, by its number.
+_KEPT = "_forward_chunk_states" if _IS_LATE else "fwd_cache"
+
+
+class InFlightStage(_Receiving):
+    """Keeps nothing of a micro-batch that has been through it, and receives as late as it can."""
+
     def backward_one_chunk(
         self, bwd_chunk_id: int, loss: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> None:
@@ -65,4 +80,4 @@ class InFlightStage(PipelineStage):
             loss.detach_()
         if not self.has_backward:
             # An evaluation goes through the same schedule, where PyTorch lets go of nothing.
-            del self.fwd_cache[bwd_chunk_id]
+            del getattr(self, _KEPT)[bwd_chunk_id]

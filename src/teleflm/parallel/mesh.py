@@ -1,12 +1,14 @@
 """The mesh of a run: its ranks on the named axes pp, dp_replicate, dp_shard and tp."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, cached_property
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from teleflm.parallel.layout import Layout, Place
+from teleflm.parallel.limit import limit_waiting
 
 AXES = ("pp", "dp_replicate", "dp_shard", "tp")
 
@@ -46,12 +48,19 @@ class Mesh:
 
 
 @cache
-def build_mesh(layout: Layout, rank: int, device: torch.device) -> Mesh:
+def build_mesh(
+    layout: Layout, rank: int, device: torch.device, limit: timedelta | None = None
+) -> Mesh:
     """The mesh of a layout; the process group must be up and have `layout.ranks` ranks.
+
+    A rank that does not answer within `limit` is given up, after PyTorch's own time where None.
 
     Made once: its groups live as long as the process, with threads and buffers of their own, and a
     run that rolls back comes here again.
     """
     sizes = tuple(getattr(layout, axis) for axis in AXES)
     axes = init_device_mesh(device.type, sizes, mesh_dim_names=AXES)
+    if limit is not None:
+        for group in axes.get_all_groups():
+            limit_waiting(limit, group)
     return Mesh(layout, rank, device, axes)

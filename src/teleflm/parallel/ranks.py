@@ -1,6 +1,12 @@
-"""Processes that decide together."""
+"""Processes that decide together.
 
+What ranks do by themselves may take longer than a message may take (`FaultsConfig`): a checkpoint
+to be read through, layers to be measured. So meanwhile all tell one another that they are there.
+"""
+
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from math import nan
 from typing import Any, TypeVar
 
@@ -9,6 +15,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+# Many times within any limit, and too rarely to cost anything.
+_SECONDS_BETWEEN_WORDS = 1.0
 
 
 class Ranks:
@@ -31,12 +40,13 @@ class Ranks:
         return self.rank == 0
 
     def agreed(self, action: Callable[[], T]) -> T:
-        """Do `action` on every rank; each gets its own result.
+        """Do `action`, however long it takes, on every rank; each gets its own result. It must not
+        send messages to the same ranks.
 
         Raises:
             Exception: what the lowest rank that failed raised, the same on all.
         """
-        result, failure = _attempt(action)
+        result, failure = self._attempt_at_length(action)
         failures: list[Exception | None] = [failure]
         if self.many:
             failures = [None] * self.count
@@ -87,18 +97,55 @@ class Ranks:
             self.agreed(lambda: _raise(failure))
 
     def from_first(self, action: Callable[[], T]) -> T:
-        """Do `action` on the first rank; all get its result.
+        """Do `action`, however long it takes, on the first rank; all get its result. It must not
+        send messages to the same ranks.
 
         Raises:
             Exception: what it raised there, the same on all.
         """
-        done: list[Any] = list(_attempt(action)) if self.first else [None, None]
+        done: list[Any] = [None, None]
+        if self.first:
+            done = list(self._attempt_at_length(action))
+        else:
+            self._wait_for_all()
         if self.many:
             dist.broadcast_object_list(done, group=self.group, group_src=0)
         result, failure = done
         if failure is not None:
             raise failure
         return result
+
+    def _attempt_at_length(self, action: Callable[[], Any]) -> tuple[Any, Exception | None]:
+        """Do `action`, and wait until all ranks have done theirs: its result, or how it failed."""
+        if not self.many:
+            return _attempt(action)
+        done = threading.Event()
+        # In a thread, as the action may be one long call of a library.
+        words = threading.Thread(target=self._tell_of_work, args=[done], daemon=True)
+        words.start()
+        try:
+            outcome = _attempt(action)
+        finally:
+            done.set()
+        words.join()
+        self._wait_for_all()
+        return outcome
+
+    def _tell_of_work(self, done: threading.Event) -> None:
+        # That another rank is lost is found again, and told, by who waits for all.
+        with suppress(RuntimeError):
+            while not done.wait(_SECONDS_BETWEEN_WORDS):
+                self._all_are_done(False)
+
+    def _wait_for_all(self) -> None:
+        while not self._all_are_done(True):
+            pass
+
+    def _all_are_done(self, mine: bool) -> bool:
+        """A word of each rank, about one a second until all say that they are done."""
+        word = torch.tensor(int(mine))
+        dist.all_reduce(word, dist.ReduceOp.MIN, group=self.group)
+        return bool(word)
 
 
 def _raise(failure: Exception | None) -> None:

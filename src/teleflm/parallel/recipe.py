@@ -11,10 +11,10 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import ParallelConfig, TrainingConfig
 from teleflm.model.loss import Vocabulary
 from teleflm.model.precision import TORCH_DTYPES
+from teleflm.parallel.blocks import wrap_blocks
 from teleflm.parallel.layout import padded_vocabulary, stage_layers, stages_of
 from teleflm.parallel.materialise import materialise
 from teleflm.parallel.mesh import Mesh
-from teleflm.parallel.recomputation import recompute
 from teleflm.parallel.stage import Stage, stage_network
 from teleflm.parallel.tensor import ShardedVocabulary, apply_tensor_parallel
 
@@ -80,12 +80,8 @@ def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     # First what each rank computes of a layer: everything after sees local shapes.
     if mesh.layout.tp > 1:
         apply_tensor_parallel(network, mesh.tp)
-    for block in network.model.layers:
-        # Inside of what is compiled, so that the compiler sees what is computed again.
-        recompute(block, recipe.parallel.activation_checkpointing)
-        # Block by block: one graph for all, and FSDP's hooks stay outside of it.
-        if recipe.training.compile:
-            block.compile()
+    kind = recipe.parallel.activation_checkpointing
+    wrap_blocks(network, kind, compiled=recipe.training.compile)
     _shard(stage, mesh, recipe)
 
 

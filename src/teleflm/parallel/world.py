@@ -12,13 +12,13 @@ from typing import cast
 import torch
 import torch.distributed as dist
 
+from teleflm.config.run import FaultsConfig
 from teleflm.errors import MachineError, StoppedError
 from teleflm.parallel.launcher import leave_with_launcher
+from teleflm.parallel.limit import limit_waiting
 from teleflm.parallel.ranks import Ranks
 from teleflm.parallel.rendezvous import fresh_store
 
-# A rank that is there and does not answer is given up after this long.
-_TIMEOUT = timedelta(minutes=10)
 # Longer than any run.
 _NEVER = timedelta(days=3650)
 # How long a rank whose neighbour is gone has to leave by itself.
@@ -26,18 +26,23 @@ _GRACE_SECONDS = 5.0
 # What gloo and NCCL say where a rank does not answer.
 _LOST = re.compile(r"gloo|NCCL|connection|timed out|broken pipe", re.I)
 _LOST_CONTACT = (
-    "lost contact with another rank, which failed or was killed; the last checkpoint stands: "
-    "the same command goes on from there, torchrun --max-restarts does so by itself"
+    "lost contact with another rank, which failed, was killed or said nothing for as long as "
+    "faults.timeout_minutes; the last checkpoint stands: the same command goes on from there, "
+    "torchrun --max-restarts does so by itself"
 )
 
 
 @contextmanager
-def world() -> Iterator[tuple[Ranks, torch.device]]:
+def world(limit: timedelta | None = None) -> Iterator[tuple[Ranks, torch.device]]:
     """All ranks of the run and this one's device, with a process group where there are several.
 
     CPU tensors travel by gloo, so that ranks can agree without the GPU; CUDA tensors by NCCL. A
-    process group that is there already is taken as it is. A rank ends with its launcher, and soon
-    after another rank failed or was killed.
+    process group that is there already is taken as it is, but for the limit. A rank ends with its
+    launcher, and soon after another rank failed or was killed.
+
+    Args:
+        limit: a rank that is there and does not answer is given up after this long; see
+            `FaultsConfig`, whose default it is unless given.
 
     Raises:
         MachineError: a rank does not answer any more.
@@ -47,14 +52,19 @@ def world() -> Iterator[tuple[Ranks, torch.device]]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if dist.is_initialized() and limit is not None:
+            limit_waiting(limit)
         yield Ranks(), device
         return
     leave_with_launcher()
     over = threading.Event()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        store, rank, count = fresh_store(_TIMEOUT)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_TIMEOUT)
+        usual = FaultsConfig().timeout
+        limit = limit or usual
+        # Machines come up one by one, however soon a message is due.
+        store, rank, count = fresh_store(max(limit, usual))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=limit)
         ranks = Ranks()
         with _neighbour_watched(ranks, over):
             yield ranks, device

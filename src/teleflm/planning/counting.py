@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 from weakref import finalize
 
@@ -23,6 +23,8 @@ from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+T = TypeVar("T")
 
 aten = torch.ops.aten
 # What the operators of both of PyTorch's families of collectives do.
@@ -47,6 +49,24 @@ class Traffic:
 
     count: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a part of a step did.
+
+    Attributes:
+        rise: the most bytes that were alive during it, beyond those at its start.
+        left: bytes at its end, beyond those at its start; what it gives is alive then.
+        flops: by operator.
+        counts, bytes: of collectives, by mesh axis and kind.
+    """
+
+    rise: int
+    left: int
+    flops: Counter[str]
+    counts: Counter[str]
+    bytes: Counter[str]
 
 
 class Counting(TorchDispatchMode):
@@ -81,6 +101,27 @@ class Counting(TorchDispatchMode):
         """Take tensors into account that were there before."""
         for tensor in tensors:
             self._track(tensor)
+
+    def watch(self, part: Callable[[], T]) -> tuple[T, Work]:
+        """Do a part of the step; what it gives, and what it did."""
+        live, peak, self.peak = self.live, self.peak, self.live
+        tallies = self.flops, self._counts, self._bytes
+        before = [tally.copy() for tally in tallies]
+        given = part()
+        did = [tally - past for tally, past in zip(tallies, before, strict=True)]
+        work = Work(self.peak - live, self.live - live, *did)
+        self.peak = max(peak, self.peak)
+        return given, work
+
+    def repeat(self, work: Work, give: Callable[[], T]) -> T:
+        """Count a part as one that was watched; `give` makes what it gives, and nothing else."""
+        live, peak = self.live, self.peak
+        given = give()
+        self.live, self.peak = live + work.left, max(peak, live + work.rise)
+        self.flops += work.flops
+        self._counts += work.counts
+        self._bytes += work.bytes
+        return given
 
     def __enter__(self) -> "Counting":
         self._patched = _seen_as_it_is(self._resized)

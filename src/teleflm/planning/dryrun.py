@@ -1,10 +1,9 @@
 """A dry run: one rank's step of a job, at full size, by the code that trains it."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -22,6 +21,7 @@ from teleflm.model.region import region_shape
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
 from teleflm.parallel.mesh import AXES, Mesh, build_mesh
+from teleflm.planning.alike import counted_alike
 from teleflm.planning.counting import Counting, Traffic
 from teleflm.planning.fake import FakeTensors, fake_world
 from teleflm.training.faults import Verdict
@@ -64,16 +64,20 @@ class DryRun:
         return self.peak - sum(self.kept.values())
 
 
-def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> DryRun:
+def dry_run(
+    config: RunConfig, ranks: int, rank: int, device: str = "cuda", *, every: bool = False
+) -> DryRun:
     """Run a step of one rank on tensors without values, and count.
 
     Of a step with very many micro-batches two shorter ones are run, with the pipeline full in both:
-    what the longer one has more, every further micro-batch has. One a process: see `dry_runs`.
+    what the longer one has more, every further micro-batch has. And of a pipeline's passes those
+    that are alike are done once, see `counted_alike`. One a process: see `dry_runs`.
 
     Args:
         config: the run; data.path is not opened.
         ranks, rank: all of the job, and this one.
         device: the kind that it would compute on, `cuda` or `cpu`.
+        every: do all passes of all micro-batches, which the above is tested against.
 
     Raises:
         ConfigError: a layout that cannot be had, or a rank that is not in it.
@@ -89,23 +93,28 @@ def dry_run(config: RunConfig, ranks: int, rank: int, device: str = "cuda") -> D
         full, more = layout.pp * (layout.stages_per_rank + 1), layout.pp
     with fake_world(rank, ranks, device) as tensors:
         mesh = build_mesh(layout, rank, torch.device("cpu")) if ranks > 1 else None
-        stepped = partial(_stepped, config, layout, rank, mesh, tensors, micro)
-        if count <= full + 2 * more:
+        stepped = partial(_stepped, config, layout, rank, mesh, tensors, micro, alike=not every)
+        if every or count <= full + 2 * more:
             return stepped(count)
         least = full + (count - full) % more
         return _extended(stepped(least), stepped(least + more), count)
 
 
 def dry_runs(
-    config: RunConfig, ranks: int, which: Sequence[int], device: str = "cuda"
+    config: RunConfig,
+    ranks: int,
+    which: Sequence[int],
+    device: str = "cuda",
+    *,
+    every: bool = False,
 ) -> Iterator[DryRun]:
     """`dry_run` of several ranks, each in a process of its own, in their order."""
-    # A process group that was left lives on in what PyTorch remembers of layouts. To import PyTorch
-    # takes seconds: where a process may be forked, it is forked from one that has done so.
-    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    # A process group that was left lives on in what PyTorch remembers of layouts. Each process
+    # begins as a copy of one that has read the code.
+    context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
-        yield from pool.map(partial(dry_run, config, ranks, device=device), which)
+        yield from pool.map(partial(dry_run, config, ranks, device=device, every=every), which)
 
 
 def _extended(short: DryRun, longer: DryRun, count: int) -> DryRun:
@@ -139,6 +148,8 @@ def _stepped(
     tensors: FakeTensors,
     micro: int,
     count: int,
+    *,
+    alike: bool,
 ) -> DryRun:
     """One step of `count` micro-batches of `micro` sequences."""
     # Compiled blocks are counted as they are written.
@@ -150,7 +161,7 @@ def _stepped(
         state = empty_state(config, layout, rank)
         length = config.data.sequence_length + 1
         batch = torch.zeros(micro * count, length, dtype=torch.int64)
-    counted, kept = counted_step(config, mesh, state, batch, tensors)
+    counted, kept = counted_step(config, mesh, state, batch, tensors, alike=alike)
     layers = stage_layers(config.final_model, layout.stages)
     return DryRun(
         rank=rank,
@@ -172,6 +183,8 @@ def counted_step(
     state: TrainingState,
     batch: Tensor,
     tensors: AbstractContextManager[object],
+    *,
+    alike: bool = False,
 ) -> tuple[Counting, dict[str, int]]:
     """The first step that training takes from a state, counted; and the bytes that are kept from
     step to step, by kind, as they are at the update.
@@ -182,6 +195,7 @@ def counted_step(
         state: of what this rank holds.
         batch: what it reads, token ids (B, S + 1).
         tensors: what the step runs in, where those are fake.
+        alike: whether passes of a pipeline that are alike are done once; of fake tensors only.
     """
     learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, batch.device))
     kept: dict[str, int] = {}
@@ -190,7 +204,11 @@ def counted_step(
         kept.update(kept_bytes(learner))
         return Verdict()
 
-    with tensors, Counting(axis_names(mesh)) as counted:
+    with (
+        tensors,
+        Counting(axis_names(mesh)) as counted,
+        counted_alike(counted) if alike else nullcontext(),
+    ):
         counted.add([batch, *kept_tensors(learner)])
         clip = config.optimizer.clip
         train_step(learner, batch, step=0, factor=1.0, clip=clip, judge=judge)

@@ -29,7 +29,7 @@ def local_cluster(dtype: Dtype = "auto") -> ClusterConfig:
 
     It takes about a second.
     """
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = _device()
     precision = fast_precision(device) if dtype == "auto" else dtype
     rate = product_rate(device, precision)
     if device.type == "cpu":
@@ -54,7 +54,17 @@ def local_cluster(dtype: Dtype = "auto") -> ClusterConfig:
     )
 
 
-def precision_on(kind: Literal["cuda", "cpu"]) -> Precision:
-    """What `training.dtype: auto` means where a job would compute: on GPUs bf16, whatever this
-    machine has; on processors what this one does fast."""
+def _device() -> torch.device:
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def auto_on(spec: str | None) -> Precision:
+    """What `training.dtype: auto` means on the cluster of that name or file, and on this machine
+    where there is none."""
+    return fast_precision(_device()) if spec in (None, LOCAL) else load_cluster(spec).dtype
+
+
+def auto_of_kind(kind: Literal["cuda", "cpu"]) -> Precision:
+    """The same where a job would compute: on GPUs bf16, whatever this machine has; on processors
+    what this one does fast."""
     return "bf16" if kind == "cuda" else fast_precision(torch.device("cpu"))

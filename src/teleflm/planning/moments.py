@@ -159,8 +159,9 @@ def _block_kept(share: Share) -> int:
         return _block(share)
     size = _stream(share)
     if share.recomputation == "selective":
-        widths = 2 * share.heads_width + 2 * share.groups_width + 2 * share.ffn + 2 * share.hidden
+        widths = share.heads_width + 2 * share.groups_width + 2 * share.ffn + 2 * share.hidden
         size += share.tokens * widths * share.compute
+        size += share.tokens * share.heads_width * share.attention
         size += 4 * share.tokens * share.heads_width // share.head_dim
     return size
 
@@ -169,8 +170,10 @@ def _turns(share: Share) -> list[int]:
     """What comes on top of what stays, when a forward pass ends and when a backward one begins."""
     copies = 0
     if share.recomputation != "none" and share.casts:
-        # Autocast's memory of the weights it has cast, until the pass is over.
-        copies = share.layers[-1] * share.block_matrices * share.compute
+        # Autocast's memory of the weights it has cast, until the pass is over; products with masks
+        # are no weights, and it forgets them.
+        matrices = share.layers[-1] * share.block_matrices - sum(share.masked[-1])
+        copies = matrices * share.compute
     forward = copies + (_loss(share) if share.has_head else _block_forward(share))
     backward = [_block_backward(share)]
     if share.has_head:

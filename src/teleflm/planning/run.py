@@ -6,7 +6,7 @@ from typing import Any
 
 from teleflm.config.base import apply_overrides, laid_over, read_yaml
 from teleflm.config.resolve import preset_names
-from teleflm.config.run import RunConfig, resolve_run
+from teleflm.config.run import Precision, RunConfig, resolve_run, settled_dtype
 from teleflm.model.axes import parameter_count
 from teleflm.training.start import resolve_config
 
@@ -43,9 +43,10 @@ def is_run(spec: str) -> bool:
     return not RunConfig.model_fields.keys().isdisjoint(read_yaml(path))
 
 
-def run_of_model(spec: str, overrides: Sequence[str] = ()) -> RunConfig:
+def run_of_model(spec: str, overrides: Sequence[str] = (), auto: Precision = "bf16") -> RunConfig:
     """A model by the recipe of the 52B run: batches of 1,344 × 4,096 tokens, a sequence at a
-    time, in bf16, 20 tokens for each parameter; what overrides say goes before.
+    time, 20 tokens for each parameter, in what `training.dtype: auto` means where it is to be;
+    what overrides say goes before.
 
     Raises:
         ConfigError: naming the field.
@@ -54,7 +55,7 @@ def run_of_model(spec: str, overrides: Sequence[str] = ()) -> RunConfig:
     steps_given = "steps" in data["training"] if isinstance(data["training"], dict) else True
     if not steps_given:
         data["training"] = {**data["training"], "steps": 1}
-    config = resolve_run(data, spec)
+    config = settled_dtype(resolve_run(data, spec), auto)
     if config.training.dtype == "bf16" and config.parallel.gather_dtype is None:
         parallel = config.parallel.model_copy(update={"gather_dtype": "bf16"})
         config = config.model_copy(update={"parallel": parallel})

@@ -121,7 +121,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     length = config.data.sequence_length
     stages = stage_layers(model, layout.stages)[pipeline_rank :: layout.pp]
     masked = _masked(config.model, config.growth, layout.tp)
-    # One process alone gathers nothing and computes nothing again.
+    # One process alone gathers nothing.
     alone = layout.ranks == 1
     stream = recipe.weights.itemsize if alone else recipe.gathered.itemsize
     compute = 2 if training.precision == "bf16" else stream
@@ -129,7 +129,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     return Share(
         layout=layout,
         schedule=parallel.schedule,
-        recomputation="none" if alone else parallel.activation_checkpointing,
+        recomputation=parallel.activation_checkpointing,
         pipeline_rank=pipeline_rank,
         layers=tuple(map(len, stages)),
         has_embedding=pipeline_rank == 0,

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+from teleflm.growth.event import IN_WORDS
 from teleflm.report import figures, tables
 from teleflm.report.figures import GrowthMark, XAxis
 from teleflm.report.page import Chart, chart, write_page
@@ -37,6 +38,7 @@ def write_series_report(series_dir: Path) -> Path:
         title=summary.title,
         grown=_grown_folders(series_dir, summary),
         summary=summary,
+        event_words=IN_WORDS,
         folder=series_dir,
         lede=lede(summary, checks),
         family_heads=heads,

@@ -6,10 +6,8 @@ done, what is missing is done (again), and what was done from something else is 
 
 import sys
 import time
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,11 +30,6 @@ from teleflm.training.growing import grow_checkpoint
 from teleflm.training.lock import locked
 from teleflm.training.loop import default_hooks, train
 
-T = TypeVar("T")
-
-# An export of a large model, say.
-_AS_LONG_AS_IT_TAKES = timedelta(days=7)
-
 
 def run_series(config: SeriesConfig) -> Path:
     """Run a series to its end, or go on with it; under torchrun each stage on its own layout.
@@ -51,28 +44,15 @@ def run_series(config: SeriesConfig) -> Path:
     """
     layout = SeriesLayout(Path(config.series_dir), config.stage_names())
     with world() as (ranks, device), locked(layout.root, ranks):
-        first = _First(ranks)
-        first.does(lambda _: _check_same_growths(config, layout))
+        # Of the first rank by itself, to load checkpoints in.
+        alone = dist.new_group([0], backend="gloo") if ranks.many else None
+        ranks.from_first(lambda: _check_same_growths(config, layout))
         for index in range(len(layout.stages)):
             if index:
                 _ready_stage(config, layout, index, ranks, device)
             _train_stage(config, layout, index, ranks)
-        first.does(lambda group: finish_series(config, layout, group))
+        ranks.from_first(lambda: finish_series(config, layout, alone))
     return layout.root
-
-
-class _First:
-    """Work of the first rank while the others wait, for as long as it takes."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks, self._alone = ranks, None
-        if ranks.many:
-            self._ranks = Ranks(dist.new_group(backend="gloo", timeout=_AS_LONG_AS_IT_TAKES))
-            self._alone = dist.new_group([0], backend="gloo")
-
-    def does(self, work: Callable[[dist.ProcessGroup | None], T]) -> T:
-        """Do `work` on the first rank, with a group of itself to load checkpoints in."""
-        return self._ranks.from_first(lambda: work(self._alone))
 
 
 def _train_stage(config: SeriesConfig, layout: SeriesLayout, index: int, ranks: Ranks) -> None:

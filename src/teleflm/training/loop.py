@@ -68,7 +68,11 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
     keep_freed_memory()
     mixture = open_domains(config.data.path, config.data.tokenizer)
     config = with_vocabulary(config, mixture.vocab_size)
-    with world() as (ranks, device), locked(Path(config.run_dir), ranks), stop_request() as stop:
+    with (
+        world(config.faults.timeout) as (ranks, device),
+        locked(Path(config.run_dir), ranks),
+        stop_request() as stop,
+    ):
         config = settled(config, ranks, device)
         hooks = default_hooks() if hooks is None else hooks
         mine = [hook for hook in hooks if ranks.first or hook.on_every_rank]

@@ -48,7 +48,9 @@ def prepare(
     layout = layout_for(config, ranks.count)
     if ranks.many and ranks.first and rolled_back is None:
         _tell_layout(config, layout)
-    mesh = build_mesh(layout, ranks.rank, device) if ranks.many else None
+    mesh = None
+    if ranks.many:
+        mesh = build_mesh(layout, ranks.rank, device, config.faults.timeout)
     held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
     found = newest_whole_checkpoint(directory, held)
     if found is not None:
@@ -108,5 +110,6 @@ def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Eng
         device,
         precision=training.precision,
         micro_batch=training.micro_batch,
+        recomputation=config.parallel.activation_checkpointing,
         compiled=training.compile,
     )

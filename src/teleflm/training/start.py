@@ -173,7 +173,7 @@ def start_state(
     if config.growth is not None:
         return _grown_state(config, config.growth, mixture, folder, ranks, regions)
     if folder is None:
-        return _fresh_state(config).in_memory(regions)
+        return ranks.agreed(lambda: _fresh_state(config).in_memory(regions))
     state = load_checkpoint(folder, regions)[1]
     if run_start(state.lineage).step != state.step:
         digest = manifest_digest(folder)
@@ -202,7 +202,8 @@ def _grown_state(
         # One rank measures for all: its figures to the last digit decide what follows.
         distances = ranks.from_first(partial(measured_distances, state, tokens))
         how = replace(how, distances=distances)
-    return grow_lazily(state, how).in_memory(regions)
+    grown = grow_lazily(state, how)
+    return ranks.agreed(lambda: grown.in_memory(regions))
 
 
 def _fresh_state(config: RunConfig) -> LazyState:

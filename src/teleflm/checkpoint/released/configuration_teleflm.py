@@ -17,7 +17,8 @@ class TeleFLMConfig(PretrainedConfig):
     """
 
     model_type = "TeleFLM"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 (the base class has it so)
+    # Both names of the key-value cache: the newer one is of 5.24.
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]  # noqa: RUF012 (as in the base class)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ Shapes: B sequences, S new positions, T positions with the cached ones, D hidden
 G key-value heads, d head_dim, V vocabulary.
 """
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,6 +16,60 @@ from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .configuration_teleflm import TeleFLMConfig
+
+# What this release calls the key-value cache in what a forward pass returns: from 5.24 on `cache`.
+CACHE = next(
+    field.name
+    for field in fields(CausalLMOutputWithPast)
+    if field.name in ("cache", "past_key_values")
+)
+# What a release may pass beside the named arguments, and the values that ask for nothing more than
+# is done here; None asks for nothing, too. The cache knows its own positions.
+HARMLESS = {"cache_position": None, "output_attentions": False, "return_dict": True}
+
+
+def refuse_unknown(arguments: dict[str, Any]) -> None:
+    """Raise for an argument that would not be heeded.
+
+    Releases rename what they pass. A cache under a new name, taken in silence, would be no cache.
+    """
+    for name, value in arguments.items():
+        if name not in HARMLESS:
+            raise TypeError(f"TeleFLM models do not know the argument {name}; leave it out")
+        if value is not None and HARMLESS[name] not in (None, value):
+            raise ValueError(f"TeleFLM models do not have {name}={value!r}; leave it out")
+
+
+def the_cache(cache: Any, past_key_values: Any) -> Any:
+    """The key-value cache by either of its names, or None."""
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one thing; give one of them")
+    return past_key_values if cache is None else cache
+
+
+def refuse_lost_cache(
+    padding: Tensor | None, positions: Tensor | None, cache: Any, total: int
+) -> None:
+    """Raise where mask or positions speak of more tokens than there are.
+
+    So a cache that did not arrive is noticed, whatever became of it.
+
+    Args:
+        padding: (B, T) or None.
+        positions: (B or 1, S) or None.
+        cache: the key-value cache or None.
+        total: number of cached and new positions.
+    """
+    if padding is not None and padding.shape[1:] != (total,):
+        raise ValueError(
+            f"attention_mask has the shape {tuple(padding.shape)}, which is not (batch, {total}), "
+            "one entry for each cached and new token; give the cache, as a DynamicCache"
+        )
+    if cache is None and positions is not None and int(positions.max()) >= total:
+        raise ValueError(
+            f"position_ids go to {int(positions.max())} where there are only {total} tokens and no "
+            "cache; give the cache, or positions from 0"
+        )
 
 
 def rope_tables(config: TeleFLMConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +148,12 @@ class TeleFLMAttention(nn.Module):
         k = apply_rope(self.k_proj(x).view(shape).transpose(1, 2), *rope)
         v = self.v_proj(x).view(shape).transpose(1, 2)
         if cache is not None:
+            total = cache.get_seq_length(self.layer) + k.shape[2]
             k, v = cache.update(k, v, self.layer)
+            if k.shape[2] != total:
+                raise ValueError(
+                    f"the cache gives {k.shape[2]} keys for {total} tokens; give a DynamicCache"
+                )
         if self.queries_per_group > 1:
             k = k.repeat_interleave(self.queries_per_group, dim=1)
             v = v.repeat_interleave(self.queries_per_group, dim=1)
@@ -133,7 +193,7 @@ class TeleFLMPreTrainedModel(PreTrainedModel):
     config_class = TeleFLMConfig
     base_model_prefix = "model"
     _no_split_modules = ["TeleFLMDecoderLayer"]  # noqa: RUF012 (the base class has it so)
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_cache_class = True
 
@@ -171,18 +231,27 @@ class TeleFLMModel(TeleFLMPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Hidden states (B, S, D) of token ids (B, S) or of their embeddings."""
+        """Hidden states (B, S, D) of token ids (B, S) or of their embeddings.
+
+        Raises:
+            TypeError, ValueError: an argument that is unknown, asks for what there is not, or
+                contradicts another.
+        """
+        refuse_unknown(kwargs)
+        cache = the_cache(cache, past_key_values)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, and not both")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.config.use_mup:
             x = x * self.config.input_mult
+        start = cache.get_seq_length() if cache is not None else 0
+        refuse_lost_cache(attention_mask, position_ids, cache, start + x.shape[1])
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
-        start = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if use_cache and cache is None:
+            cache = DynamicCache()
         if position_ids is None:
             position_ids = torch.arange(start, start + x.shape[1], device=x.device)[None]
         rope = rope_tables(self.config, position_ids)
@@ -191,12 +260,12 @@ class TeleFLMModel(TeleFLMPreTrainedModel):
         for layer in self.layers:
             if output_hidden_states:
                 states.append(x)
-            x = layer(x, rope, mask, past_key_values)
+            x = layer(x, rope, mask, cache)
         x = self.norm(x)
         return BaseModelOutputWithPast(
             last_hidden_state=x,
-            past_key_values=past_key_values,
             hidden_states=(*states, x) if output_hidden_states else None,
+            **{CACHE: cache},
         )
 
 
@@ -227,17 +296,27 @@ class TeleFLMForCausalLM(TeleFLMPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        cache: Any = None,
+        num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (B, S, V), of the last `logits_to_keep` positions where it is not 0."""
+        """Logits (B, S, V), of the last `logits_to_keep` positions where it is not 0.
+
+        With `labels` (B, S) also the loss: the mean over them, or their sum divided by
+        `num_items_in_batch`, which a Trainer passes only where it sees `kwargs`.
+
+        Raises:
+            TypeError, ValueError: as the decoder does.
+        """
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
+            cache=the_cache(cache, past_key_values),
+            **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, keep])
@@ -246,11 +325,14 @@ class TeleFLMForCausalLM(TeleFLMPreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(
-                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+                logits=logits,
+                labels=labels,
+                vocab_size=self.config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
             )
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
+            **{CACHE: getattr(outputs, CACHE)},
         )

@@ -35,7 +35,9 @@ class SaveCheckpoints(Hook):
 
     def on_start(self, run: Run) -> None:
         # Of its own, as a thread must not mix its messages with those of the steps.
-        group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        group = None
+        if dist.is_initialized():
+            group = dist.new_group(backend="gloo", timeout=run.config.faults.timeout)
         self._ranks = Ranks(group)
         # The one that the run goes on from is whole; a later one was passed over as damaged, and
         # is replaced when its step comes.

@@ -3,8 +3,6 @@
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 
-import torch
-
 from teleflm.evaluation.bpb import evaluate
 from teleflm.generation.generate import generate
 from teleflm.model.precision import autocast
@@ -65,11 +63,7 @@ class Evaluate(Hook):
         if tokenizer is None:
             return
         for prompt in config.evaluation.prompts:
-            # Each new token is another length: not for blocks that were compiled for training.
-            with (
-                autocast(run.learner.engine.device, config.training.precision),
-                torch.compiler.set_stance("force_eager"),
-            ):
+            with autocast(run.learner.engine.device, config.training.precision):
                 new = generate(
                     run.learner.network,
                     tokenizer.encode(prompt),

@@ -1,0 +1,98 @@
+"""A network made ready to write: its masks folded and its weights cast once, not for each token."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from teleflm.generation.product import product
+from teleflm.model.attention import causal_attention
+from teleflm.model.cache import LayerCache, cached_length
+from teleflm.model.network import Block, Linear, RMSNorm, TeleFLM, masked_weight
+from teleflm.model.norm import rms_norm
+from teleflm.model.rope import apply_rope
+
+
+class IncrementalDecoder:
+    """What `network` computes, one step at a time and for inference only.
+
+    It follows the precision in force where it is made: autocast's, else the weights' own. Weights
+    that no mask holds back, in that precision, are read where they lie, so an ordinary network
+    costs no memory; others are copied once (under bf16 autocast 2 bytes a parameter). It stands for
+    the network as it is: make a new one when weights or masks have moved.
+    """
+
+    def __init__(self, network: TeleFLM) -> None:
+        kind = network.lm_head.weight.device.type
+        dtype = (
+            torch.get_autocast_dtype(kind)
+            if torch.is_autocast_enabled(kind)
+            else network.lm_head.weight.dtype
+        )
+        self._network = network
+        blocks = cast("Iterable[Block]", network.model.layers)
+        self._layers = [_Layer(block, dtype) for block in blocks]
+        self._norm = _Norm(network.model.norm)
+        self._head = _weight(network.lm_head, dtype)
+        self._cos, self._sin = network.model.cos.to(dtype), network.model.sin.to(dtype)
+
+    def logits(self, tokens: Tensor, cache: list[LayerCache]) -> Tensor:
+        """Logits (B, V) behind the last of token ids (B, S), which follow those in the cache; S is
+        1 where it holds some."""
+        start = cached_length(cache)
+        positions = slice(start, start + tokens.shape[1])
+        cos, sin = self._cos[positions], self._sin[positions]
+        x = self._network.embed(tokens)
+        for layer, kept in zip(self._layers, cache, strict=True):
+            x = layer(x, cos, sin, kept)
+        # Only the last position's: a prompt's would be its length × 80,000 numbers.
+        return product(self._norm(x[:, -1]), self._head) * self._network.logit_multiplier
+
+
+class _Norm:
+    """An RMSNorm; on a ramp with the effective width in its gain and eps."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        self._gain, self._eps = norm.weight.detach(), norm.eps
+        if norm.width_fraction is not None:
+            self._gain = self._gain * norm.width_fraction.sqrt()
+            self._eps *= norm.width_fraction.item()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self._gain, self._eps)
+
+
+class _Layer:
+    """A Block and its weights."""
+
+    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+        attention, mlp = block.self_attn, block.mlp
+        self._head_dim = attention.head_dim
+        self._before_attention = _Norm(block.input_layernorm)
+        self._q, self._k, self._v, self._o = (
+            _weight(linear, dtype)
+            for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        )
+        self._before_mlp = _Norm(block.post_attention_layernorm)
+        self._gate, self._up, self._down = (
+            _weight(linear, dtype) for linear in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        )
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache) -> Tensor:
+        shape = (*x.shape[:2], -1, self._head_dim)
+        y = self._before_attention(x)
+        q, k, v = (
+            product(y, weight).view(shape).transpose(1, 2) for weight in (self._q, self._k, self._v)
+        )
+        keys, values = cache.append(apply_rope(k, cos, sin), v)
+        y = causal_attention(apply_rope(q, cos, sin), keys, values)
+        x = x + product(y.transpose(1, 2).reshape(*x.shape[:2], -1), self._o)
+        y = self._before_mlp(x)
+        return x + product(F.silu(product(y, self._gate)) * product(y, self._up), self._down)
+
+
+def _weight(linear: Linear, dtype: torch.dtype) -> Tensor:
+    """Its folded weight in `dtype`: itself, where that is what it is."""
+    return masked_weight(linear).detach().to(dtype)

@@ -118,6 +118,8 @@ def _run(store: Path, sections: dict[str, Any]) -> RunConfig:
                 "global_batch": 16,
                 **sections.get("training", {}),
             },
+            # Of no interest here, and by default longer than the steps.
+            "evaluation": {"tokens": 1},
         },
         "the benchmark",
     )

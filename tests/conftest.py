@@ -3,7 +3,7 @@ command line in this process."""
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from hypothesis import settings
 from teleflm.cli.main import main
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from tests.undrawn import undrawn
 
 # A first example pays for imports and compilation; time says nothing here.
 settings.register_profile("teleflm", deadline=None, max_examples=25)
@@ -21,6 +22,19 @@ settings.load_profile("teleflm")
 ENGLISH = "In the year {0}, the ship number {1} sailed past the old harbour and was seen no more.\n"
 CHINESE = "第{0}回，那船在{1}年过了旧港，从此没有人再见过它。\n"
 CODE = "def sail_{0}(harbour: int) -> int:\n    return harbour + {1}\n\n"
+
+# Where charts are what is tested, and where a user's whole way is.
+DRAWN = {"report", "demo"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def charts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drawing a run's charts takes three times as long as a tiny run: most reports do without."""
+    if request.path.parent.name in DRAWN:
+        yield
+    else:
+        with undrawn():
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from teleflm.config.series import SeriesConfig
 from teleflm.growth.grow import Growth
 from teleflm.series.run import run_series
 from teleflm.training.growing import carry_out, grow_checkpoint, plan_growth
+from tests.distributed.certifying import few_steps
 
 
 def grow_to(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
@@ -39,5 +40,6 @@ def grow_into_shards(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
 
 
 def run_stages(data: dict[str, Any]) -> None:
-    """Run a series."""
-    run_series(build(SeriesConfig, data, "the test"))
+    """Run a series, whose certificates have short trajectories."""
+    with few_steps():
+        run_series(build(SeriesConfig, data, "the test"))

@@ -10,13 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.undrawn import undrawn
+
 _SECONDS = 300.0
 # How long the other ranks may wait for one that failed.
 _GRACE = 20.0
 
 
 class World:
-    """Processes of one process group. They start with the first case, in about 20 s for eight.
+    """Processes of one process group. They start with the first case.
 
     Args:
         ranks: how many.
@@ -55,7 +57,9 @@ class World:
     def _start(self) -> None:
         # Ranks outnumber cores: threads that spin would take them from one another.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")
+        # What ranks import takes seconds: one process does it, and they are forks of that.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["teleflm.series.run", "matplotlib.figure"])
         self._folder = tempfile.TemporaryDirectory()
         self._outbox: Any = context.Queue()
         self._inboxes: list[Any] = [context.Queue() for _ in range(self.ranks)]
@@ -89,9 +93,10 @@ def _serve(rank: int, ranks: int, store: str, inbox: Any, outbox: Any) -> None:
         world_size=ranks,
         timeout=timedelta(seconds=_SECONDS),
     )
-    while True:
-        try:
-            case, arguments = inbox.get()
-            outbox.put((rank, case(*arguments), None))
-        except BaseException:
-            outbox.put((rank, None, traceback.format_exc()))
+    with undrawn():
+        while True:
+            try:
+                case, arguments = inbox.get()
+                outbox.put((rank, case(*arguments), None))
+            except BaseException:
+                outbox.put((rank, None, traceback.format_exc()))

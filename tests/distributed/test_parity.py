@@ -54,7 +54,7 @@ COMPILED: dict[str, Any] = {**ALL, "dtype": "fp32", "compiled": True}
 CASES.append(Case("tp-dp-shard:compiled", Layout(tp=2, dp_shard=2), **COMPILED))
 # Once more, with what is on disk by then: code of another rank would give other gradients.
 CASES.append(Case("tp-dp-shard:compiled-again", Layout(tp=2, dp_shard=2), **COMPILED))
-# Gradients at equal weights, and values after two steps.
+# Gradients at equal weights, and values after three steps.
 BOUNDS = {"fp64": (1e-12, 1e-11), "fp32": (1e-5, 1e-5)}
 
 

@@ -109,7 +109,8 @@ def test_ranks_compute_a_streamed_network_together(eight: World, cloned: Path) -
     right = logits(cloned, tokens)
     assert isinstance(right, torch.Tensor)
     for found in eight.run(logits, cloned, tokens):
-        assert torch.allclose(found, right, rtol=1e-12, atol=0)
+        # Of the largest: a logit that happens to be next to nothing has rounding of its own.
+        assert (found - right).abs().max() <= 1e-14 * right.abs().max()
     # What one of them cannot read ends it for all, and at once.
     for said in eight.run(logits, cloned, tokens, 5):
         assert said == "model.layers.0.mlp.down_proj.weight is not there"

@@ -63,8 +63,8 @@ class _LateBuffers(PipelineStage):
 
 
 LETS_GO = TorchVersion(torch.__version__) >= "2.15"
-"""Whether PyTorch's stages make receive buffers late, and its schedules wait on the way for what
-they send. Before 2.15, all but 1F1B do so at the step's end, and keep it until then."""
+"""Whether PyTorch's stages make receive buffers late, and its schedules wait on the way for the
+activations that they send. Before, all but 1F1B keep those to the step's end."""
 _Receiving: Any = PipelineStage if LETS_GO else _LateBuffers
 # What is kept of each micro-batch until its backward pass, by its number.
 _KEPT = "_forward_chunk_states" if LETS_GO else "fwd_cache"

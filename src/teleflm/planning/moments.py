@@ -63,13 +63,17 @@ def _received(share: Share) -> int:
 
 
 def _sent(share: Share) -> int:
-    """Of the stream, sent and not yet waited for: before PyTorch 2.15 only `1f1b` does on the way."""
-    if LETS_GO or share.layout.pp == 1 or share.schedule == "1f1b":
+    """Of the stream, sent and not yet waited for, which `1f1b` alone does on the way.
+
+    From PyTorch 2.15 on the others wait for an activation when its gradient is back.
+    """
+    if share.layout.pp == 1 or share.schedule == "1f1b":
         return 0
     count = 0
     for at, in_flight in enumerate(_in_flight(share)):
         done = share.micro_batches - in_flight
-        count += done * (not share.ends_in(at)) + done * (not share.begins_in(at))
+        activations = not share.ends_in(at) and not LETS_GO
+        count += done * activations + done * (not share.begins_in(at))
     return count * _stream(share)
 
 

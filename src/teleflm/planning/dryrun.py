@@ -88,7 +88,9 @@ def dry_run(
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
     count = config.training.global_batch // layout.dp // micro
     # With so many the pipeline is full: every further one, or round of them, is like the last.
-    full, more = layout.pp + 1, 1
+    # PyTorch keeps one that 1F1B sent before its first way back to the step's end, beyond its own.
+    ahead = layout.pp - layout.place(rank).pp
+    full, more = max(layout.pp + 1, 2 * ahead), 1
     if layout.stages_per_rank > 1:
         full, more = layout.pp * (layout.stages_per_rank + 1), layout.pp
     with fake_world(rank, ranks, device) as tensors:

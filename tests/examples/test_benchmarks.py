@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, checkpoint, generate, parallel, plan, ramp, train_step
+from benchmarks import attention, checkpoint, dryrun, generate, parallel, plan, ramp, train_step
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
@@ -202,3 +202,16 @@ def test_a_plan_is_compared_with_real_steps(
     monkeypatch.setattr(plan, "measure", lambda *_: iter([plan.Row(**row)]))
     assert plan.main(["--pairs", "1", "--within", "1e-9"]) == 1
     assert "not within" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("peak", "code"), [(7, 0), (8, 1)])
+def test_dryrun_says_which_figures_differ(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], peak: int, code: int
+) -> None:
+    def facts(source: Path, command: list[str]) -> dict[str, int]:
+        assert command[-2:] == ["--rank", "453"]
+        return {"rank": 453, "peak": peak if source == Path("before") else 7}
+
+    monkeypatch.setattr(dryrun, "facts", facts)
+    assert dryrun.main(["--against", "before"]) == code
+    assert ("peak differs: 7 and before 8" in capsys.readouterr().out) == bool(code)

@@ -1,10 +1,10 @@
 """Passes of a pipeline's micro-batches that do as one before them: counted, and not done again.
 
-An operator takes as long on tensors without values as on small ones, and a dry run is made of those.
-Of a stage's passes all but the first, which gathers weights and makes gradients, are alike. So the
-second of each kind is watched, and those behind it are counted as it: in the schedule's own order,
-between its own sends and receives, beside what it keeps alive by then. So bytes are at each moment
-those of a step whose every pass is done.
+What a dry run takes is a fixed time an operator, whatever the shapes. Of a stage's passes all but
+the first, which gathers weights and makes gradients, are alike. So the second of each kind is
+watched, and those behind it are counted as it: in the schedule's own order, between its own sends
+and receives, beside what it keeps alive by then. So bytes are at each moment those of a step whose
+every pass is done.
 """
 
 from collections import defaultdict

@@ -7,7 +7,7 @@ and receives, beside what it keeps alive by then. So bytes are at each moment th
 every pass is done.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from teleflm.parallel.in_flight import InFlightStage
+from teleflm.parallel.tensor import local_part
 from teleflm.planning.counting import Counting, Work
 
 Given = tuple[Tensor | None, ...]
@@ -63,6 +64,8 @@ def _like(given: Given, device: str) -> Given:
 def counted_alike(counted: Counting) -> Iterator[None]:
     """Do the first two passes of each kind through each stage, and count the others."""
     passes: dict[InFlightStage, dict[str, _Passes]] = defaultdict(lambda: defaultdict(_Passes))
+    in_flight: Counter[InFlightStage] = Counter()
+    masks: dict[InFlightStage, list[Tensor]] = {}
     forward = InFlightStage.forward_maybe_with_nosync
     backward = InFlightStage.backward_maybe_with_nosync
 
@@ -70,6 +73,11 @@ def counted_alike(counted: Counting) -> Iterator[None]:
         (output,) = passes[stage]["forward"].next(
             counted, lambda: (forward(stage, *args, **kwargs),)
         )
+        in_flight[stage] += 1
+        if stage not in masks:
+            # Tensors with values: passes that are done have a fake of each, which in a whole step
+            # lives until none is in flight.
+            masks[stage] = [local_part(buffer).detach() for buffer in stage.submod.buffers()]
         return output
 
     def backward_once(stage: InFlightStage, kind: str, *args: Any, **kwargs: Any) -> Any:
@@ -81,8 +89,12 @@ def counted_alike(counted: Counting) -> Iterator[None]:
             # Of weights it gives the gradients as they stand, which nobody reads.
             return given if kind != "weight" else ()
 
+        given = passes[stage][kind].next(counted, do)
+        in_flight[stage] -= kind != "weight"
+        if not in_flight[stage]:
+            masks[stage] = []
         # A pass that is not done has no groups of weights, which only one that is done reads.
-        return passes[stage][kind].next(counted, do), groups
+        return given, groups
 
     with (
         mock.patch.object(InFlightStage, forward.__name__, forward_once),

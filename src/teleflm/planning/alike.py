@@ -60,6 +60,19 @@ def _like(given: Given, device: str) -> Given:
     )
 
 
+def _fakes_in_use(counted: Counting, stage: InFlightStage) -> list[Tensor]:
+    """Of a stage's growth masks, which have values, those whose fakes a micro-batch in flight keeps
+    for its way back: in a step whose every pass is done they live until none is in flight."""
+    peak, found = counted.peak, []
+    for buffer in stage.submod.buffers():
+        live = counted.live
+        fake = local_part(buffer).detach()
+        if counted.live == live:
+            found.append(fake)
+    counted.peak = peak
+    return found
+
+
 @contextmanager
 def counted_alike(counted: Counting) -> Iterator[None]:
     """Do the first two passes of each kind through each stage, and count the others."""
@@ -75,9 +88,7 @@ def counted_alike(counted: Counting) -> Iterator[None]:
         )
         in_flight[stage] += 1
         if stage not in masks:
-            # Tensors with values: passes that are done have a fake of each, which in a whole step
-            # lives until none is in flight.
-            masks[stage] = [local_part(buffer).detach() for buffer in stage.submod.buffers()]
+            masks[stage] = _fakes_in_use(counted, stage)
         return output
 
     def backward_once(stage: InFlightStage, kind: str, *args: Any, **kwargs: Any) -> Any:

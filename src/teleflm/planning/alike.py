@@ -7,7 +7,7 @@ and receives, beside what it keeps alive by then. So bytes are at each moment th
 every pass is done.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from teleflm.parallel.in_flight import InFlightStage
-from teleflm.parallel.tensor import local_part
 from teleflm.planning.counting import Counting, Work
 
 Given = tuple[Tensor | None, ...]
 """What a pass hands on: the residual stream or the loss, or the gradients of what it read."""
+
+
+class NotAlikeError(Exception):
+    """A micro-batch left something behind that others share, so passes have to be done."""
 
 
 class _Passes:
@@ -60,25 +63,14 @@ def _like(given: Given, device: str) -> Given:
     )
 
 
-def _fakes_in_use(counted: Counting, stage: InFlightStage) -> list[Tensor]:
-    """Of a stage's growth masks, which have values, those whose fakes a micro-batch in flight keeps
-    for its way back: in a step whose every pass is done they live until none is in flight."""
-    peak, found = counted.peak, []
-    for buffer in stage.submod.buffers():
-        live = counted.live
-        fake = local_part(buffer).detach()
-        if counted.live == live:
-            found.append(fake)
-    counted.peak = peak
-    return found
-
-
 @contextmanager
 def counted_alike(counted: Counting) -> Iterator[None]:
-    """Do the first two passes of each kind through each stage, and count the others."""
+    """Do the first two passes of each kind through each stage, and count the others.
+
+    Raises:
+        NotAlikeError: at the end, where what was counted is not what doing them all would count.
+    """
     passes: dict[InFlightStage, dict[str, _Passes]] = defaultdict(lambda: defaultdict(_Passes))
-    in_flight: Counter[InFlightStage] = Counter()
-    masks: dict[InFlightStage, list[Tensor]] = {}
     forward = InFlightStage.forward_maybe_with_nosync
     backward = InFlightStage.backward_maybe_with_nosync
 
@@ -86,9 +78,6 @@ def counted_alike(counted: Counting) -> Iterator[None]:
         (output,) = passes[stage]["forward"].next(
             counted, lambda: (forward(stage, *args, **kwargs),)
         )
-        in_flight[stage] += 1
-        if stage not in masks:
-            masks[stage] = _fakes_in_use(counted, stage)
         return output
 
     def backward_once(stage: InFlightStage, kind: str, *args: Any, **kwargs: Any) -> Any:
@@ -100,18 +89,16 @@ def counted_alike(counted: Counting) -> Iterator[None]:
             # Of weights it gives the gradients as they stand, which nobody reads.
             return given if kind != "weight" else ()
 
-        given = passes[stage][kind].next(counted, do)
-        in_flight[stage] -= kind != "weight"
-        if not in_flight[stage]:
-            masks[stage] = []
         # A pass that is not done has no groups of weights, which only one that is done reads.
-        return given, groups
+        return passes[stage][kind].next(counted, do), groups
 
     with (
         mock.patch.object(InFlightStage, forward.__name__, forward_once),
         mock.patch.object(InFlightStage, backward.__name__, backward_once),
     ):
         yield
-    for kinds in passes.values():
-        # What lived on behind a micro-batch would be freed at another time than its passes are.
-        assert sum(each.kept for each in kinds.values()) == 0, "a micro-batch left something behind"
+    # All that a micro-batch leaves behind is freed by its own passes, or its bytes are counted at
+    # another time than they live. In a growth's ramp without recomputation they are: a mask is a
+    # real tensor, whose copy without values lives while any micro-batch keeps it.
+    if any(sum(each.kept for each in kinds.values()) for kinds in passes.values()):
+        raise NotAlikeError

@@ -41,3 +41,13 @@ def test_it_keeps_the_tables_alone() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         apply_rope(x, cos, sin)
     assert [tensor.data_ptr() for tensor in kept] == [cos.data_ptr(), sin.data_ptr()]
+
+
+def test_what_is_turned_lies_in_memory_as_before() -> None:
+    # Attention's result lies as its queries do. If it did not lie by position, the next product
+    # would have to copy it, and keep the copy.
+    x = torch.randn(2, 5, 3, 8).transpose(1, 2).requires_grad_()
+    turned = apply_rope(x, torch.randn(5, 8), torch.randn(5, 8))
+    assert turned.stride() == x.stride()
+    (gradient,) = torch.autograd.grad(turned, x, torch.ones_like(x))
+    assert gradient.stride() == x.stride()

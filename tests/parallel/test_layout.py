@@ -254,7 +254,7 @@ UNEVEN = ModelConfig.model_validate(
     ids=str,
 )
 def test_regions_are_what_pytorch_makes_of_the_layout(layout: Layout) -> None:
-    training = TrainingConfig(steps=1, global_batch=layout.dp)
+    training = TrainingConfig(steps=1, global_batch=layout.dp, dtype="fp32")
     recipe = Recipe(ParallelConfig(), training, torch.float32)
     for rank in range(layout.ranks):
         expected = regions(layout, UNEVEN, rank)

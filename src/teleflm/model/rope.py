@@ -40,7 +40,8 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x · cos + (−second half of x, first half) · sin, the minus in front of the sine's half."""
     half = x.shape[-1] // 2
     signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
-    return x.roll(half, dims=-1).mul_(signed).addcmul_(x, cos)
+    # As x lies in memory: attention gives what lies as its queries do, and has to be copied else.
+    return (x * cos).addcmul_(x.roll(half, dims=-1), signed)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

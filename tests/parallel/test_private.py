@@ -50,7 +50,8 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
     "_get_recv_ops": ("self", "recv_infos"),
     "_retrieve_recv_activations": ("self", "fwd_chunk_id"),
     "_retrieve_recv_grads": ("self", "bwd_chunk_id"),
-    "backward_one_chunk": ("self", "bwd_chunk_id", "loss"),
+    "backward_one_chunk": ("self", "bwd_chunk_id", "loss", "full_backward"),
+    "backward_weight_one_chunk": ("self", "bwd_chunk_id"),
 }
 LATE = ("backward_one_chunk",)
 METHODS = LATE if in_flight.LETS_GO else tuple(OVERRIDDEN)

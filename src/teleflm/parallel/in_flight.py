@@ -24,6 +24,10 @@ class _LateBuffers(PipelineStage):
     nothing that is still to be read can be written over.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ends: dict[int, Any] = {}
+
     def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
         return self._without_memory(super()._prepare_forward_infra, *args, **kwargs)
 
@@ -52,6 +56,24 @@ class _LateBuffers(PipelineStage):
         gradients: tuple[Tensor, ...] = super()._retrieve_recv_grads(bwd_chunk_id)
         self._place(self.grad_recv_info[bwd_chunk_id], torch.device("meta"))
         return gradients
+
+    def backward_one_chunk(
+        self,
+        bwd_chunk_id: int,
+        loss: Tensor | None = None,
+        full_backward: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        if loss is not None and not full_backward:
+            # PyTorch 2.11 takes the loss off its graph before the weights' half of the backward
+            # pass, and an autograd.Function at the graph's end, as ours is, would go with it.
+            self._ends[bwd_chunk_id] = loss.grad_fn
+        super().backward_one_chunk(bwd_chunk_id, loss, full_backward, *args, **kwargs)
+
+    def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
+        super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
+        self._ends.pop(bwd_chunk_id, None)
 
     @staticmethod
     def _place(recv_infos: Sequence[Any], device: torch.device) -> None:

@@ -42,7 +42,7 @@ $(READY): pyproject.toml $(LOCK)
 	  $$found -m venv --clear $(VENV); }
 	@rm -f $@
 	@echo 'installing the packages; the first time torch alone can take some minutes'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) --upgrade setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) \
 	  --no-build-isolation -e '.[all,dev]'
 	@touch $@

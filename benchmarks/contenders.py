@@ -12,6 +12,7 @@ from teleflm.config.run import (
     DataConfig,
     GrowthConfig,
     OptimizerConfig,
+    Precision,
     RunConfig,
     SpikesConfig,
     TrainingConfig,
@@ -26,6 +27,7 @@ from teleflm.training.start import start_state
 from teleflm.training.step import train_step
 
 OPTIMIZER = OptimizerConfig(learning_rate=1e-4, matrix_learning_rate=1e-4, weight_decay=0.1)
+
 _RAMP = 1000
 _LOGIT_STD = 4.0
 
@@ -80,6 +82,7 @@ class Ours:
         batch: Tensor,
         micro_batch: int,
         *,
+        dtype: Precision = "bf16",
         compile: bool = False,
         engine: Engine | None = None,
     ) -> None:
@@ -87,7 +90,7 @@ class Ours:
             state.model,
             torch.float32,
             batch.device,
-            precision="bf16",
+            precision=dtype,
             micro_batch=micro_batch,
             compiled=compile,
         )
@@ -110,10 +113,16 @@ class Ours:
 
 
 class HuggingFaceLlama:
-    """The same step with transformers: bf16 autocast, SDPA, its own loss, clipping, fused AdamW."""
+    """The same step with transformers: its autocast, SDPA, loss and clipping, and fused AdamW."""
 
     def __init__(
-        self, state: TrainingState, batch: Tensor, micro_batch: int, *, compile: bool = False
+        self,
+        state: TrainingState,
+        batch: Tensor,
+        micro_batch: int,
+        *,
+        dtype: Precision = "bf16",
+        compile: bool = False,
     ) -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -122,7 +131,7 @@ class HuggingFaceLlama:
         self._network = LlamaForCausalLM(config)
         self._network.load_state_dict(state.weights)
         nn.Module.to(self._network, batch.device).train()
-        self._batch, self._micro_batch = batch, micro_batch
+        self._batch, self._micro_batch, self._dtype = batch, micro_batch, dtype
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(),
             lr=OPTIMIZER.learning_rate,
@@ -142,7 +151,7 @@ class HuggingFaceLlama:
         for rows in parts:
             # Shifted here, so that both sides predict the same tokens and no row loses one.
             targets = rows[:, 1:].contiguous()
-            with torch.autocast(rows.device.type, torch.bfloat16):
+            with torch.autocast(rows.device.type, torch.bfloat16, enabled=self._dtype == "bf16"):
                 output = self._network(
                     input_ids=rows[:, :-1], labels=targets, shift_labels=targets, use_cache=False
                 )

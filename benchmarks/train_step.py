@@ -1,7 +1,7 @@
 """Our training step beside the one of `transformers.LlamaForCausalLM`: tokens per second.
 
-Same shape, same weights, same tokens, fused AdamW, bf16 autocast, clipping and threads, taken in
-turn in one process; the two first losses have to agree, or it would not be the same work.
+Same shape, same weights, same tokens, fused AdamW, precision, clipping and threads, taken in turn
+in one process; the two first losses have to agree, or it would not be the same work.
 
     python benchmarks/train_step.py --at-least 1.2
 """
@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -19,21 +20,26 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
+from benchmarks.products import product_rate
 from benchmarks.timing import time_alternately
+from teleflm.config.model import ModelConfig
 from teleflm.errors import TeleflmError
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import parameter_count
 from teleflm.model.flops import flops_per_token
 from teleflm.model.precision import peak_rate
+from teleflm.training.allocator import keep_freed_memory
 
 # Relative: two bf16 programs of one function differ by 1e-4 on the nano shapes, 1e-3 on tiny ones.
 SAME_LOSS = 2e-3
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
 class Side:
-    """One contender: `peak_share` is model FLOPs over the device's bf16 matrix-product rate (the
-    MFU, on a GPU), `peak_memory` its largest allocation in bytes, on a GPU alone."""
+    """One contender: `peak_share` is model FLOPs over a GPU's bf16 peak (the MFU), or over the rate
+    of the step's own matrix products on a CPU; `peak_memory` its largest allocation in bytes, on a
+    GPU alone."""
 
     name: str
     tokens_per_second: float
@@ -48,6 +54,7 @@ class Result:
     model: str
     parameters: int
     device: str
+    dtype: str
     threads: int
     sequence_length: int
     batch: int
@@ -68,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     """
     model = shape(arguments.shape, arguments.vocab_size, arguments.sequence_length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    peak = peak_rate(device, "bf16")
+    keep_freed_memory()  # as a run does
     state = fresh_state(model)
     size = (arguments.batch, arguments.sequence_length + 1)
     batch = torch.randint(model.vocab_size, size, generator=torch.Generator().manual_seed(0))
@@ -76,6 +83,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     theirs, their_memory, their_loss = _ready(HuggingFaceLlama, state, batch.to(device), arguments)
     if abs(our_loss - their_loss) > SAME_LOSS * their_loss:
         raise RuntimeError(f"not the same work: first losses {our_loss} and {their_loss}")
+    peak = _peak(model, device, arguments)
     pairs = time_alternately(ours, theirs, arguments.pairs, warmup=1)
     flops = flops_per_token(model, arguments.sequence_length)
 
@@ -87,6 +95,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         model=arguments.shape,
         parameters=parameter_count(model),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        dtype=arguments.dtype,
         threads=torch.get_num_threads(),
         sequence_length=arguments.sequence_length,
         batch=arguments.batch,
@@ -102,6 +111,14 @@ def measure(arguments: argparse.Namespace) -> Result:
     )
 
 
+def _peak(model: ModelConfig, device: torch.device, arguments: argparse.Namespace) -> float | None:
+    """What a share is of; None where nobody knows."""
+    if device.type != "cpu":
+        return peak_rate(device, arguments.dtype)
+    tokens = (arguments.micro_batch or arguments.batch) * arguments.sequence_length
+    return product_rate(model, tokens, _DTYPES[arguments.dtype])
+
+
 def _ready(
     kind: type[Ours] | type[HuggingFaceLlama],
     state: TrainingState,
@@ -110,12 +127,15 @@ def _ready(
 ) -> tuple[Ours | HuggingFaceLlama, int | None, float]:
     """A contender after its first step, with what it took on the GPU, and that step's loss."""
     micro_batch = arguments.micro_batch or arguments.batch
+    ready = partial(
+        kind, state, batch, micro_batch, dtype=arguments.dtype, compile=arguments.compile
+    )
     if batch.device.type != "cuda":
-        contender = kind(state, batch, micro_batch, compile=arguments.compile)
+        contender = ready()
         return contender, None, contender()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    contender = kind(state, batch, micro_batch, compile=arguments.compile)
+    contender = ready()
     loss = contender()
     contender()  # with Adam's moments in place
     return contender, torch.cuda.max_memory_allocated() - before, loss
@@ -125,10 +145,10 @@ def table(result: Result) -> str:
     """The result for a terminal."""
     products = ""
     if result.matmul_flops is not None:
-        products = f", bf16 products at {result.matmul_flops / 1e9:,.0f} GFLOP/s"
+        products = f", products at {result.matmul_flops / 1e9:,.0f} GFLOP/s"
     lines = [
         f"{result.model}, {result.parameters:,} parameters, {result.batch} × "
-        f"{result.sequence_length} tokens a step{', compiled' * result.compiled}",
+        f"{result.sequence_length} tokens a step, {result.dtype}{', compiled' * result.compiled}",
         f"{result.device}, {result.threads} threads{products}",
         "",
         f"{'':14}{'tokens/s':>12}{'of peak':>10}{'memory':>12}",
@@ -153,6 +173,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sequence-length", type=int, default=128)
     parser.add_argument("--batch", type=int, default=16, help="sequences a step")
     parser.add_argument("--micro-batch", type=int, help="sequences at a time; default: all")
+    parser.add_argument("--dtype", choices=_DTYPES, default="bf16", help="of both sides")
     parser.add_argument("--pairs", type=int, default=7, help="measured pairs")
     parser.add_argument("--compile", action="store_true", help="both sides' blocks")
     parser.add_argument("--at-least", type=float, help="exit with 1 below this median ratio")

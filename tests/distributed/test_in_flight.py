@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from teleflm.parallel.in_flight import LETS_GO
 from tests.distributed.stepping import evaluation_peak, real_step
 from tests.distributed.test_dryrun import MODEL, run_of
 from tests.distributed.world import World
@@ -32,8 +33,8 @@ def sends(schedule: str, rank: int) -> tuple[int, int]:
 def test_a_step(eight: World, schedule: str) -> None:
     few, many = (eight.run(real_step, run_with(schedule, count)) for count in (12, 20))
     for rank, (before, after) in enumerate(zip(few, many, strict=True)):
-        # PyTorch waits for what these schedules send at the step's end.
-        kept = 0 if schedule == "1f1b" else sum(sends(schedule, rank)) * STREAM
+        # PyTorch before 2.15 waits for what these schedules send at the step's end.
+        kept = 0 if LETS_GO or schedule == "1f1b" else sum(sends(schedule, rank)) * STREAM
         assert after["peak"] - before["peak"] == pytest.approx(8 * (ROW + kept), abs=STREAM)
 
 
@@ -41,6 +42,6 @@ def test_a_step(eight: World, schedule: str) -> None:
 def test_an_evaluation(eight: World, schedule: str) -> None:
     few, many = (eight.run(evaluation_peak, run_with(schedule, count)) for count in (12, 20))
     for rank, (before, after) in enumerate(zip(few, many, strict=True)):
-        kept = 0 if schedule == "1f1b" else sends(schedule, rank)[0] * STREAM
+        kept = 0 if LETS_GO or schedule == "1f1b" else sends(schedule, rank)[0] * STREAM
         # The batch, its padding, and without that.
         assert after - before == pytest.approx(8 * (3 * ROW + kept), abs=2 * STREAM)

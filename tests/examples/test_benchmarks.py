@@ -12,6 +12,7 @@ from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
 from teleflm.config.model import ModelConfig
+from teleflm.config.run import Precision
 from teleflm.planning import calibrate
 
 TINY = {
@@ -51,6 +52,7 @@ def test_train_step_prints_one_json_object(tiny: str, capsys: pytest.CaptureFixt
     ours, theirs = result["sides"]
     assert (ours["name"], theirs["name"]) == ("teleflm", "transformers")
     assert ours["tokens_per_second"] > 0
+    assert result["dtype"] == "bf16"
     assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
 
 
@@ -66,13 +68,16 @@ def test_an_unknown_shape_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> 
     assert "did you mean 'nano-52b'?" in capsys.readouterr().err
 
 
-def test_both_sides_do_the_same_work(tiny: str) -> None:
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_both_sides_do_the_same_work(tiny: str, dtype: Precision) -> None:
     """Equal losses on equal weights: nobody is timed on less, micro-batches included."""
     state = fresh_state(shape(tiny, 64, 8))
     batch = torch.randint(64, (4, 9), generator=torch.Generator().manual_seed(2))
+    within = {"bf16": 2e-3, "fp32": 1e-6}[dtype]
     # Only the first losses: afterwards µP has given our matrices another learning rate.
-    assert Ours(state, batch, 2)() == pytest.approx(HuggingFaceLlama(state, batch, 4)(), rel=2e-3)
-    assert Ours(state, batch, 4)() == pytest.approx(HuggingFaceLlama(state, batch, 2)(), rel=2e-3)
+    for mine, others in ((2, 4), (4, 2)):
+        theirs = HuggingFaceLlama(state, batch, others, dtype=dtype)()
+        assert Ours(state, batch, mine, dtype=dtype)() == pytest.approx(theirs, rel=within)
 
 
 def test_other_work_is_refused(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,8 +146,8 @@ MISFITS: dict[str, tuple[int, dict[str, Any], str]] = {
         4,
         {"parallel": {"pp": 4, "schedule": "zero_bubble"}, "training": {"compile": True}},
         "parallel.schedule zero_bubble goes backward through a block in two parts, which PyTorch "
-        "cannot do with training.compile; leave one of them out; the nearest layouts of 4 ranks "
-        "that fit: tp 1 · pp 1 · dp 4; tp 2 · pp 1 · dp 2; tp 4 · pp 1 · dp 1",
+        "cannot do with training.compile true; leave one of them out; the nearest layouts of 4 "
+        "ranks that fit: tp 1 · pp 1 · dp 4; tp 2 · pp 1 · dp 2; tp 4 · pp 1 · dp 1",
     ),
     "zero-bubble, selective": (
         2,

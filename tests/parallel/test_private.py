@@ -53,9 +53,9 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
     "backward_one_chunk": ("self", "bwd_chunk_id", "loss"),
 }
 LATE = ("backward_one_chunk",)
-METHODS = LATE if in_flight._IS_LATE else tuple(OVERRIDDEN)
+METHODS = LATE if in_flight.LETS_GO else tuple(OVERRIDDEN)
 ATTRIBUTES = {"has_backward", in_flight._KEPT} | (
-    set() if in_flight._IS_LATE else {"device", "args_recv_info", "grad_recv_info"}
+    set() if in_flight.LETS_GO else {"device", "args_recv_info", "grad_recv_info"}
 )
 
 

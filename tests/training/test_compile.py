@@ -9,6 +9,7 @@ from torch._dynamo.utils import counters
 
 from teleflm.data.store import TokenStore
 from teleflm.training.loop import default_hooks, train
+from teleflm.training.prepare import compiles
 from tests.tiny import At, run_config, trajectory
 
 SECTIONS: dict[str, Any] = {
@@ -37,3 +38,29 @@ def test_compiled_blocks_ramp_without_recompiling(store: TokenStore, tmp_path: P
     assert later == first
     plain = trajectory(run("plain", False))
     assert [row["loss"] for row in compiled] == pytest.approx([row["loss"] for row in plain], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections", "expected"),
+    [
+        # Slower on a CPU in every case that was measured.
+        ("cpu", {}, False),
+        ("cpu", {"training": {"compile": True}}, True),
+        ("cuda", {}, True),
+        ("cuda", {"training": {"compile": False}}, False),
+        ("cuda", {"parallel": {"schedule": "zero_bubble"}}, False),
+        ("mps", {}, False),
+    ],
+)
+def test_auto_compiles_where_that_is_known_to_pay(
+    kind: str, sections: dict[str, Any], expected: bool, store: TokenStore, tmp_path: Path
+) -> None:
+    config = run_config(store.path, tmp_path / "run", **sections)
+    assert compiles(config, torch.device(kind)) is expected
+
+
+def test_a_run_of_auto_on_a_cpu_compiles_nothing(store: TokenStore, tmp_path: Path) -> None:
+    torch.compiler.reset()
+    counters.clear()
+    train(run_config(store.path, tmp_path / "run"), default_hooks())
+    assert not counters["stats"]["unique_graphs"]

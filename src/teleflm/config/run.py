@@ -34,14 +34,15 @@ class TrainingConfig(Strict):
 
     `micro_batch` defaults to all that a data-parallel rank reads, or in a pipeline to the most that
     its schedule takes. `dtype` is what products are computed in; `auto` is what the device does
-    fast, settled at a run's start. `compile` passes each block through torch.compile.
+    fast, settled at a run's start. `compile` passes each block through torch.compile; `auto` does
+    so where that is known to pay.
     """
 
     steps: int = Field(ge=1)
     global_batch: int = Field(ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     dtype: Literal["auto"] | Precision = "auto"
-    compile: bool = False
+    compile: Literal["auto"] | bool = "auto"
 
     @property
     def precision(self) -> Precision:

@@ -11,6 +11,7 @@ from teleflm.model.network import TeleFLM
 # Logits that exist at a time, in fp32: 256 MB on a GPU; on a CPU what its caches hold.
 _CHUNK_LOGITS = {"cpu": 2**20}
 _CHUNK_LOGITS_ELSEWHERE = 2**26
+_LEAST = torch.finfo(torch.float32).min  # of the largest score, where a rank has padding alone
 IGNORED = -1  # a target that counts for nothing
 
 
@@ -62,19 +63,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             index = here.clamp(0, len(weight) - 1)
             scores = (h @ w.T).to(wide).mul_(multiplier)
             scores[:, tokens:] = -torch.inf
-            normaliser, score = vocabulary.combine(
-                torch.logsumexp(scores, dim=-1, keepdim=True),
-                scores.gather(1, index).where(is_here, 0.0),
-            )
+            score = scores.gather(1, index).where(is_here, 0.0)
+            # In place, and exponentials once: they are most of what is not a product.
+            largest = scores.amax(dim=-1, keepdim=True).clamp_(min=_LEAST)
+            exponentials = scores.sub_(largest).exp_()
+            own = exponentials.sum(dim=-1, keepdim=True).log_().add_(largest)
+            normaliser, score = vocabulary.combine(own, score)
             total += ((normaliser - score) * counted).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
             # d loss / d (h Wᵀ) = (softmax − one-hot) · multiplier
-            gradient = scores.sub_(normaliser).exp_()
-            gradient.scatter_add_(1, index, -is_here.to(wide))
-            narrow = gradient.mul_(counted * multiplier).to(hidden.dtype)
+            factor = counted * multiplier
+            gradient = exponentials.mul_((largest - normaliser).exp_().mul_(factor))
+            gradient.scatter_add_(1, index, -(is_here * factor))
+            narrow = gradient.to(hidden.dtype)
             grad_hidden[start : start + rows] = narrow @ w
-            grad_weight += narrow.T @ h
+            if narrow.dtype is wide:
+                # In place, and yet counted: nobody counts what is called addmm_.
+                torch.addmm(grad_weight, narrow.T, h, out=grad_weight)
+            else:
+                grad_weight += narrow.T @ h
         if wants_gradient:
             ctx.save_for_backward(grad_hidden, grad_weight)
         return total

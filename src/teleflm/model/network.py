@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from teleflm.config.model import ModelConfig
 from teleflm.model.attention import causal_attention
 from teleflm.model.cache import LayerCache, cached_length
-from teleflm.model.norm import rms_norm
+from teleflm.model.norm import masked_rms_norm, rms_norm
 from teleflm.model.rope import apply_rope, rope_tables
 
 
@@ -95,10 +95,7 @@ class RMSNorm(nn.Module):
         if self.width_fraction is None:
             y = rms_norm(x, self.weight, self.eps)
         else:
-            fraction = self.width_fraction
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps * fraction)
-            y = wide * scale * (self.weight * fraction.sqrt())
+            y = masked_rms_norm(x, self.weight, self.eps, self.width_fraction)
         # One cast here instead of one in each of the linears that read y.
         kind = x.device.type
         return y.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else y

@@ -1,5 +1,7 @@
 """Rotary position embedding, rotate-half form (arXiv 2104.09864), as Llama computes it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,28 @@ def rope_tables(model: ModelConfig) -> tuple[Tensor, Tensor]:
     return angle.cos(), angle.sin()
 
 
+class _Rotation(torch.autograd.Function):
+    """Backward turns the other way: nothing of x is kept, and both take three passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotated(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _rotated(grad_outputs[0], cos, -sin), None, None
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x · cos + (−second half of x, first half) · sin, the minus in front of the sine's half."""
+    half = x.shape[-1] // 2
+    signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+    return x.roll(half, dims=-1).mul_(signed).addcmul_(x, cos)
+
+
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x (B, heads, S, d) by the tables (S, d), in x's precision."""
-    first, second = x.chunk(2, dim=-1)
-    rotated = torch.cat((-second, first), dim=-1)
-    return x * cos.to(x.dtype) + rotated * sin.to(x.dtype)
+    rotated: Tensor = _Rotation.apply(x, cos.to(x.dtype), sin.to(x.dtype))
+    return rotated

@@ -149,7 +149,7 @@ def _check(job: Job, layout: Layout) -> None:
 
 def _check_split_backward(job: Job) -> None:
     for key, is_given in {
-        "training.compile": job.training.compile,
+        "training.compile true": job.training.compile is True,
         "parallel.activation_checkpointing selective": (
             job.parallel.activation_checkpointing == "selective"
         ),

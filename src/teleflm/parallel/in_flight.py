@@ -62,10 +62,12 @@ class _LateBuffers(PipelineStage):
                 info.buffer = torch.empty_like(info.buffer, device=device)
 
 
-_IS_LATE = TorchVersion(torch.__version__) >= "2.15"
-_Receiving: Any = PipelineStage if _IS_LATE else _LateBuffers
+LETS_GO = TorchVersion(torch.__version__) >= "2.15"
+"""Whether PyTorch's stages make receive buffers late, and its schedules wait on the way for what
+they send. Before 2.15, all but 1F1B do so at the step's end, and keep it until then."""
+_Receiving: Any = PipelineStage if LETS_GO else _LateBuffers
 # What is kept of each micro-batch until its backward pass, by its number.
-_KEPT = "_forward_chunk_states" if _IS_LATE else "fwd_cache"
+_KEPT = "_forward_chunk_states" if LETS_GO else "fwd_cache"
 
 
 class InFlightStage(_Receiving):

@@ -34,6 +34,11 @@ class Recipe:
     weights: torch.dtype
 
     @property
+    def compiled(self) -> bool:
+        """Whether blocks go through torch.compile: not where nobody has settled what `auto` is."""
+        return self.training.compile is True
+
+    @property
     def gathered(self) -> torch.dtype:
         """What weights travel in, and with them the residual stream; products may be in less."""
         given = self.parallel.gather_dtype
@@ -71,7 +76,7 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
 
 def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     network = stage.network.to(recipe.weights)
-    if recipe.training.compile:
+    if recipe.compiled:
         # Compiled code has its own rank's offsets and the names of its process groups in it, which
         # PyTorch's cache of it on disk overlooks: another rank, or another layout, would take it
         # and compute something else.
@@ -81,7 +86,7 @@ def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     if mesh.layout.tp > 1:
         apply_tensor_parallel(network, mesh.tp)
     kind = recipe.parallel.activation_checkpointing
-    wrap_blocks(network, kind, compiled=recipe.training.compile)
+    wrap_blocks(network, kind, compiled=recipe.compiled)
     _shard(stage, mesh, recipe)
 
 

@@ -24,7 +24,7 @@ from teleflm.planning.local import local_cluster
 from teleflm.planning.plan import ranks_of
 from teleflm.training.faults import Verdict
 from teleflm.training.learner import Learner
-from teleflm.training.prepare import engine_of
+from teleflm.training.prepare import compiles, engine_of
 from teleflm.training.start import start_state
 from teleflm.training.step import train_step
 
@@ -145,7 +145,8 @@ def _digits(value: float) -> float:
 def write_calibrated(path: Path, config: RunConfig, cluster: ClusterConfig) -> None:
     """Write a measured cluster as a file for `--cluster`, with what it was measured with."""
     model, length = config.final_model, config.data.sequence_length
-    dtype = f"{cluster.dtype}{', compiled' * config.training.compile}"
+    compiled = compiles(config, torch.device(cluster.kind))
+    dtype = f"{cluster.dtype}{', compiled' * compiled}"
     head = (
         "# This machine, measured with layers of "
         f"hidden {model.hidden_size}, FFN {model.intermediate_size},\n"

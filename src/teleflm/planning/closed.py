@@ -52,7 +52,7 @@ def closed_form(
         layout: of all ranks; one that `layout_for` would give.
         pipeline_rank: which one.
         device: the kind that it would compute on, `cuda` or `cpu`, which differ by the logits that
-            exist at a time and by what attention is computed in.
+            exist at a time, by what attention is computed in and by what a norm keeps.
     """
     share = share_of(config, layout, pipeline_rank, device)
     rank = pipeline_rank * layout.ranks // layout.pp

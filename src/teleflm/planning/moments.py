@@ -1,5 +1,6 @@
 """The moments of a step at which its memory may be largest."""
 
+from teleflm.parallel.in_flight import LETS_GO
 from teleflm.planning.share import Share
 
 
@@ -62,8 +63,8 @@ def _received(share: Share) -> int:
 
 
 def _sent(share: Share) -> int:
-    """Of the stream, sent and not yet waited for, which `1f1b` alone does on the way."""
-    if share.layout.pp == 1 or share.schedule == "1f1b":
+    """Of the stream, sent and not yet waited for: before PyTorch 2.15 only `1f1b` does on the way."""
+    if LETS_GO or share.layout.pp == 1 or share.schedule == "1f1b":
         return 0
     count = 0
     for at, in_flight in enumerate(_in_flight(share)):
@@ -135,8 +136,8 @@ def _stage(share: Share, index: int) -> int:
 
 
 def _norm(share: Share) -> int:
-    """Of an RMSNorm: its input and that divided by its size, and what its linears read."""
-    own = share.own_tokens * (2 * share.hidden + 1) * share.wide
+    """Of an RMSNorm: its input, alone or with that divided by its size; what its linears read."""
+    own = share.own_tokens * (share.norm_keeps * share.hidden + 1) * share.wide
     return own + share.tokens * share.hidden * share.compute
 
 
@@ -236,10 +237,11 @@ def _loss(share: Share) -> int:
     c, w = share.compute, share.wide
     vocabulary = share.head // share.hidden
     narrow = c if c != w else 0
-    # A chunk's logits are there until the next one's are; then comes its share of the gradient.
+    # A chunk's logits are there until the next one's are; then comes its share of the gradient,
+    # unless it is as wide as the sum.
     following = min(share.loss_rows, share.tokens - share.loss_rows)
     logits = vocabulary * share.loss_rows * (w + narrow)
-    logits += max(vocabulary * following * (w + narrow), share.head * c)
+    logits += max(vocabulary * following * (w + narrow), share.head * narrow)
     size = share.head * (w + (c if share.casts else 0)) + logits
     return size + 2 * share.tokens * share.hidden * c + _norm(share)
 

@@ -45,6 +45,7 @@ class Share:
         master, stream, reduced: bytes of a master weight; of a weight as gathered, which is that of
             the residual stream; of a gradient as it travels.
         compute, wide: bytes in which products and norms are computed.
+        norm_keeps: times its input that a norm keeps.
         attention: bytes in which attention is computed, on a CPU as wide as norms.
     """
 
@@ -75,6 +76,7 @@ class Share:
     reduced: int
     compute: int
     wide: int
+    norm_keeps: int
     attention: int
 
     @property
@@ -154,6 +156,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         reduced=recipe.weights.itemsize if alone else recipe.reduced.itemsize,
         compute=compute,
         wide=max(compute, 4),
+        norm_keeps=2 if device == "cuda" else 1,
         attention=compute if device == "cuda" else max(compute, 4),
     )
 

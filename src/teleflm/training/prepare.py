@@ -101,7 +101,9 @@ def _write_down(config: RunConfig, mixture: Mixture) -> None:
 def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Engine:
     """What computes a run's steps on this rank of a mesh, or where there is none on its own; the
     weights are yet to be filled in."""
-    model, training, weights = config.final_model, config.training, master_dtype(config)
+    model, weights = config.final_model, master_dtype(config)
+    compiled = compiles(config, device)
+    training = config.training.model_copy(update={"compile": compiled})
     if mesh is not None:
         return ManyRanks(model, mesh, Recipe(config.parallel, training, weights))
     return OneProcess(
@@ -111,5 +113,16 @@ def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Eng
         precision=training.precision,
         micro_batch=training.micro_batch,
         recomputation=config.parallel.activation_checkpointing,
-        compiled=training.compile,
+        compiled=compiled,
     )
+
+
+def compiles(config: RunConfig, device: torch.device) -> bool:
+    """Whether blocks go through torch.compile: as the run says, or where that is known to pay.
+
+    On a CPU compiled blocks take 1.0 to 1.4 times as long (docs/log.md). A zero-bubble schedule
+    cannot have them.
+    """
+    if config.training.compile != "auto":
+        return config.training.compile
+    return device.type == "cuda" and config.parallel.schedule != "zero_bubble"

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 NEWEST := .venv-newest
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+TEST := OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(BIN)/python -m pytest
 CODE := $(wildcard src tests benchmarks)
 
 .PHONY: help venv demo test newest faults check clean

@@ -57,6 +57,8 @@ class World:
     def _start(self) -> None:
         # Ranks outnumber cores: threads that spin would take them from one another.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        # Nor has each rank a pool of processes that compile for it.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         # What ranks import takes seconds: one process does it, and they are forks of that.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["teleflm.series.run", "matplotlib.figure"])

@@ -22,12 +22,13 @@ MODEL = {
 }
 SMALLER = {"hidden_size": 48, "intermediate_size": 128, "num_attention_heads": 2}
 FULL = {"activation_checkpointing": "full", "gather_dtype": "bf16"}
-# Ranks, those that are run, layers, sequences of a step, `parallel`; the first grows, as
-# Tele-FLM-1T does. Micro-batches are more than are run, of one sequence.
+# Ranks, those that are run, layers, sequences of a step, `parallel`; those named so grow, the first
+# as Tele-FLM-1T does. Micro-batches are more than are run, of one sequence.
 CASES: dict[str, tuple[int, tuple[int, ...], int, int, dict[str, Any]]] = {
     "grows": (6, (0, 2, 4), 3, 10, {"tp": 2, "pp": 3, **FULL}),
     "sharded": (6, (0, 2, 4), 3, 20, {"pp": 3, "activation_checkpointing": "selective"}),
     "interleaved": (4, (1, 3), 4, 14, {"tp": 2, "pp": 2, "schedule": "interleaved"}),
+    "grows-none": (2, (0,), 2, 8, {"pp": 2}),
     "zero-bubble": (2, (0, 1), 4, 14, {"pp": 2, "schedule": "zero_bubble"}),
 }
 
@@ -36,8 +37,8 @@ def config_of(name: str) -> tuple[RunConfig, int, tuple[int, ...]]:
     ranks, which, layers, batch, parallel = CASES[name]
     model: dict[str, Any] = {**MODEL, "num_hidden_layers": layers}
     data = run_of(parallel, model=model)
-    if name == "grows":
-        data["model"] = {**model, **SMALLER, "num_key_value_heads": 2, "num_hidden_layers": 2}
+    if name.startswith("grows"):
+        data["model"] = {**model, **SMALLER}
         data["growth"] = {"to": model, "ramp": 9}
     data["training"]["global_batch"] = batch
     return resolve_run(data, "the test"), ranks, which

@@ -1,7 +1,7 @@
 """A dry run: one rank's step of a job, at full size, by the code that trains it."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from teleflm.model.region import region_shape
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
 from teleflm.parallel.mesh import AXES, Mesh, build_mesh
-from teleflm.planning.alike import counted_alike
+from teleflm.planning.alike import NotAlikeError, counted_alike
 from teleflm.planning.counting import Counting, Traffic
 from teleflm.planning.fake import FakeTensors, fake_world
 from teleflm.training.faults import Verdict
@@ -87,19 +87,15 @@ def dry_run(
         raise ConfigError(f"rank {rank}: the {ranks} ranks are 0 to {ranks - 1}; give one of them")
     micro = micro_batch_of(config.training, layout, config.parallel.schedule)
     count = config.training.global_batch // layout.dp // micro
-    # With so many the pipeline is full: every further one, or round of them, is like the last.
-    # PyTorch keeps one that 1F1B sent before its first way back to the step's end, beyond its own.
-    ahead = layout.pp - layout.place(rank).pp
-    full, more = max(layout.pp + 1, 2 * ahead), 1
-    if layout.stages_per_rank > 1:
-        full, more = layout.pp * (layout.stages_per_rank + 1), layout.pp
     with fake_world(rank, ranks, device) as tensors:
         mesh = build_mesh(layout, rank, torch.device("cpu")) if ranks > 1 else None
-        stepped = partial(_stepped, config, layout, rank, mesh, tensors, micro, alike=not every)
-        if every or count <= full + 2 * more:
-            return stepped(count)
-        least = full + (count - full) % more
-        return _extended(stepped(least), stepped(least + more), count)
+        stepped = partial(_stepped, config, layout, rank, mesh, tensors, micro)
+        if every:
+            return stepped(count, alike=False)
+        try:
+            return _of_two_forms(partial(stepped, alike=True), layout, rank, count)
+        except NotAlikeError:
+            return _of_two_forms(partial(stepped, alike=False), layout, rank, count)
 
 
 def dry_runs(
@@ -117,6 +113,22 @@ def dry_runs(
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
         yield from pool.map(partial(dry_run, config, ranks, device=device, every=every), which)
+
+
+def _of_two_forms(
+    stepped: Callable[[int], DryRun], layout: Layout, rank: int, count: int
+) -> DryRun:
+    """A step of `count` micro-batches, of which `stepped` runs some number."""
+    # With so many the pipeline is full: every further one, or round of them, is like the last.
+    # PyTorch keeps one that 1F1B sent before its first way back to the step's end, beyond its own.
+    ahead = layout.pp - layout.place(rank).pp
+    full, more = max(layout.pp + 1, 2 * ahead), 1
+    if layout.stages_per_rank > 1:
+        full, more = layout.pp * (layout.stages_per_rank + 1), layout.pp
+    if count <= full + 2 * more:
+        return stepped(count)
+    least = full + (count - full) % more
+    return _extended(stepped(least), stepped(least + more), count)
 
 
 def _extended(short: DryRun, longer: DryRun, count: int) -> DryRun:

@@ -20,7 +20,7 @@ SLOW = 2
 def test_the_rank_that_sleeps_is_named(
     four: World, store: TokenStore, tmp_path: Path, parallel: dict[str, Any]
 ) -> None:
-    data = run_fields(store.path, tmp_path / "run", training={"steps": 8})
+    data = run_fields(store.path, tmp_path / "run", training={"steps": 5})
     first, *others = four.run(train_slowly, data, parallel, SLOW)
     assert "is slow" not in "".join(others)
     layout = "tp 2 · pp 1 · dp 2" if "tp" in parallel else "tp 1 · pp 2 · dp 2"

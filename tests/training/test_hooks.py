@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,8 @@ def test_a_crash_between_checkpoints_leaves_no_trace(
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 6, "loss')
     assert len((run / "metrics.jsonl").read_bytes().splitlines()) == 6
+    # TensorBoard orders its files by the second in their names.
+    time.sleep(1.0)
     train(run_config(store.path, run))
     assert_same_run(run, undisturbed)
 

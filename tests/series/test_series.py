@@ -37,7 +37,7 @@ def series(store: TokenStore, folder: Path) -> SeriesConfig:
     run = run_fields(store.path, folder)
     for key in ("run_dir", "model"):
         del run[key]
-    run["training"]["dtype"] = "bf16"
+    run["training"]["dtype"] = "fp32"
     grown = {"hidden_size": 40, "num_hidden_layers": 3, "output_mult": 1.2}
     return build(
         SeriesConfig,

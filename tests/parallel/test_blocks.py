@@ -11,6 +11,8 @@ from teleflm.config.run import OptimizerConfig, Precision, Recomputation
 from teleflm.generation.generate import generate
 from teleflm.growth.grow import grow
 from teleflm.growth.state import TrainingState
+from teleflm.model.network import TeleFLM
+from teleflm.parallel.blocks import wrap_blocks
 from teleflm.parallel.engine import OneProcess
 from teleflm.training.learner import Learner
 from tests.growing import batch_of, trained_state
@@ -85,3 +87,16 @@ def test_it_goes_together_with_compilation(state: TrainingState, kind: Recomputa
     )
     for one, other in zip(plain, compiled, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_code_for_another_width_of_vectors_is_not_taken_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "")
+    tags = set()
+    for width in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda width=width: width)
+        for rank in ("rank 0", "rank 1"):
+            wrap_blocks(TeleFLM(CHILD), "none", compiled=True, rank=rank)
+            tags.add(torch.compiler.config.cache_key_tag)
+    assert len(tags) == 4

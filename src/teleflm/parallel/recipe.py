@@ -76,17 +76,14 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
 
 def _lay_out(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     network = stage.network.to(recipe.weights)
-    if recipe.compiled:
-        # Compiled code has its own rank's offsets and the names of its process groups in it, which
-        # PyTorch's cache of it on disk overlooks: another rank, or another layout, would take it
-        # and compute something else.
-        group = mesh.tp.get_group().group_name
-        torch.compiler.config.cache_key_tag = f"rank {mesh.rank} of {mesh.layout}, group {group}"
     # First what each rank computes of a layer: everything after sees local shapes.
     if mesh.layout.tp > 1:
         apply_tensor_parallel(network, mesh.tp)
     kind = recipe.parallel.activation_checkpointing
-    wrap_blocks(network, kind, compiled=recipe.compiled)
+    # Compiled code has its own rank's offsets and the names of its process groups in it: another
+    # rank, or another layout, would take it from the cache and compute something else.
+    rank = f"rank {mesh.rank} of {mesh.layout}, group {mesh.tp.get_group().group_name}"
+    wrap_blocks(network, kind, compiled=recipe.compiled, rank=rank)
     _shard(stage, mesh, recipe)
 
 

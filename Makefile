@@ -1,5 +1,5 @@
-# Every target does its own set-up: it works from a fresh clone with Python ≥ 3.11, a C++ compiler
-# and make. `make help` lists the targets.
+# Every target does its own set-up: it works from a fresh clone with Python ≥ 3.11 and make; the tests
+# need a C++ compiler too. `make help` lists the targets.
 
 VENV := .venv
 BIN := $(VENV)/bin

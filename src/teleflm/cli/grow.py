@@ -46,7 +46,9 @@ def grow(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the checkpoint or export at DST.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the checkpoint or export at DST.")
+    ] = False,
 ) -> None:
     """Grow a checkpoint in width and depth: weights, both moments and all.
 

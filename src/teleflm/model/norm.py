@@ -15,7 +15,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if place == "cpu" and torch.is_autocast_enabled(place):
         wide = torch.promote_types(x.dtype, torch.float32)
         x, weight = x.to(wide), weight.to(wide)
-    if kind == "cpu" and x.dtype in (torch.float32, torch.float64):
+    if _few_passes_pay(kind) and x.dtype in (torch.float32, torch.float64):
         return _few_passes(x, weight, eps)
     if kind == place:
         return F.rms_norm(x, weight.shape, weight, eps)
@@ -29,9 +29,15 @@ def masked_rms_norm(x: Tensor, weight: Tensor, eps: float, fraction: Tensor) -> 
     that of the others. In float32 at least."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     weight, least = weight * fraction.sqrt(), eps * fraction
-    if device_kind(x) == "cpu":
+    if _few_passes_pay(device_kind(x)):
         return _few_passes(wide, weight, least)
     return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + least) * weight
+
+
+def _few_passes_pay(kind: str) -> bool:
+    # A compiler fuses the passes by itself, and of a function that brings its own gradients PyTorch
+    # 2.11's makes wrong ones.
+    return kind == "cpu" and not torch.compiler.is_compiling()
 
 
 def _few_passes(x: Tensor, weight: Tensor, eps: float | Tensor) -> Tensor:

@@ -46,5 +46,8 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x (B, heads, S, d) by the tables (S, d), in x's precision."""
-    rotated: Tensor = _Rotation.apply(x, cos.to(x.dtype), sin.to(x.dtype))
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    # As in model/norm.py: what is compiled finds its own way back.
+    rotate = _rotated if torch.compiler.is_compiling() else _Rotation.apply
+    rotated: Tensor = rotate(x, cos, sin)
     return rotated

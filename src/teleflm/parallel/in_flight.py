@@ -69,7 +69,12 @@ class _LateBuffers(PipelineStage):
             # PyTorch 2.11 takes the loss off its graph before the weights' half of the backward
             # pass, and an autograd.Function at the graph's end, as ours is, would go with it.
             self._ends[bwd_chunk_id] = loss.grad_fn
+        outputs, _ = self.fwd_cache[bwd_chunk_id]
         super().backward_one_chunk(bwd_chunk_id, loss, full_backward, *args, **kwargs)
+        if full_backward:
+            # PyTorch 2.11 keeps what it sent to the step's end, and its graph what was received.
+            for output in outputs:
+                output.detach_()
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
         super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)

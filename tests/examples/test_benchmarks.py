@@ -1,6 +1,7 @@
 """The benchmarks run, agree on the work, and say when the answer is no."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -135,8 +136,11 @@ def test_checkpoint_measures_one_rank_and_two(
     # So little says nothing of speed, and its verdict neither.
     checkpoint.main(["--folder", str(tmp_path), "--megabytes", "60", "--pairs", "1"])
     said = capsys.readouterr().out
-    for row in ("1 rank, ", "2 ranks, ", "save ", "load ", "memory for asynchronous save: 1.0"):
+    for row in ("1 rank, ", "2 ranks, ", "save ", "load "):
         assert row in said
+    # The copy, and with PyTorch 2.11 what writing it takes.
+    copies = re.findall(r"memory for asynchronous save: (\d\.\d+)", said)
+    assert copies and all(1.0 <= float(copy) <= 1.1 for copy in copies)
     assert list(tmp_path.iterdir()) == []
 
 

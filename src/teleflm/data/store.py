@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from teleflm.data.indexed import IndexedTokens, IndexedWriter, token_dtype
 from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Progress, iterate_documents
+from teleflm.data.sources import Document, Reading, iterate_documents
 from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 from teleflm.files import write_whole, written_aside
 
@@ -111,6 +112,7 @@ def prepare(
     tokenizer_dir: Path,
     out: Path,
     *,
+    reading: Reading | None = None,
     held_out: float = 0.02,
     force: bool = False,
     progress: Progress | None = None,
@@ -131,8 +133,9 @@ def prepare(
     tokenizer = Tokenizer.load(tokenizer_dir)
     out = Path(out).absolute()
     _check_free(out, force)
+    documents = iterate_documents(paths, reading, progress=progress)
     with written_aside(out) as aside:
-        domains = _write_domains(paths, tokenizer, aside, held_out, progress)
+        domains = _write_domains(documents, tokenizer, aside, held_out)
         tokenizer.save(aside)
         content = {
             "format": FORMAT,
@@ -227,17 +230,13 @@ class _DomainWriter:
 
 
 def _write_domains(
-    paths: Iterable[Path],
-    tokenizer: Tokenizer,
-    folder: Path,
-    share: float,
-    progress: Progress | None,
+    documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, share: float
 ) -> dict[str, DomainCounts]:
     dtype = token_dtype(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos_id], dtype)
     writers: dict[str, _DomainWriter] = {}
     try:
-        for batch in _batches(paths, progress):
+        for batch in _batches(documents):
             ids = tokenizer.encode_batch([text for _, text, _ in batch])
             for (domain, text, last), tokens in zip(batch, ids, strict=True):
                 if domain not in writers:
@@ -255,13 +254,11 @@ def _write_domains(
         raise
 
 
-def _batches(
-    paths: Iterable[Path], progress: Progress | None
-) -> Iterator[list[tuple[str, str, bool]]]:
+def _batches(documents: Iterable[Document]) -> Iterator[list[tuple[str, str, bool]]]:
     """Pieces as (domain, text, whether it ends its document), about BATCH_CHARACTERS at a time."""
     batch: list[tuple[str, str, bool]] = []
     characters = 0
-    for document in iterate_documents(paths, progress=progress):
+    for document in documents:
         pieces = list(cut_pieces(document.text))
         for number, text in enumerate(pieces, start=1):
             batch.append((document.domain, text, number == len(pieces)))

@@ -13,7 +13,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Progress, iterate_documents
+from teleflm.data.sources import Document, Reading, iterate_documents
+from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 from teleflm.files import write_whole
 
@@ -132,6 +133,7 @@ def train_tokenizer(
     vocab_size: int,
     out: Path,
     *,
+    reading: Reading | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Tokenizer:
@@ -169,12 +171,13 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    library.train_from_iterator(_training_texts(paths, progress), trainer)
+    documents = iterate_documents(paths, reading, progress=progress)
+    library.train_from_iterator(_training_texts(documents), trainer)
     tokenizer = Tokenizer(library.to_str(pretty=True), "the trained tokenizer")
     tokenizer.save(out)
     return tokenizer
 
 
-def _training_texts(paths: Iterable[Path], progress: Progress | None) -> Iterator[str]:
-    for document in iterate_documents(paths, progress=progress):
+def _training_texts(documents: Iterable[Document]) -> Iterator[str]:
+    for document in documents:
         yield from cut_pieces(document.text)

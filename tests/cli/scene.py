@@ -1,5 +1,6 @@
 """What a case of bad input may use, and how it spoils it."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,10 @@ class Scene(NamedTuple):
         path = self.tmp / name
         path.write_bytes(content)
         return path
+
+    def hosts(self, number: int) -> Path:
+        records = ({"text": "a b", "metadata": {"domain": f"site{i}"}} for i in range(number))
+        return self.file("web.jsonl", "\n".join(map(json.dumps, records)).encode())
 
     def link(self, name: str, target: str) -> Path:
         path = self.tmp / name

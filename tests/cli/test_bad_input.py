@@ -87,6 +87,18 @@ DATA: dict[str, Case] = {
         lambda s: ("data", "prepare", "--tokenizer", s.tokenizer, "--out", s.store, s.corpus),
         "exists already.*--force",
     ),
+    "too many domains": (
+        prepare(lambda s: s.hosts(101)),
+        "more than 100 domains: 'site0', 'site1', 'site2', … and 'site100'; .* --domain NAME",
+    ),
+    "a domain and what names one": (
+        prepare(lambda s: s.corpus, "--domain", "x", "--domain-by", "file"),
+        "--domain names one domain for all text: leave out --domain-by",
+    ),
+    "domains by what": (
+        prepare(lambda s: s.corpus, "--domain-by", "host"),
+        "--domain-by host: choose one of record, file, folder",
+    ),
     "not a store": (lambda s: ("data", "inspect", s.tmp), "not a token store"),
     "damaged store": (
         lambda s: ("data", "inspect", s.file("store.json", b"{").parent, "--json"),

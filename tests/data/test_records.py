@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from teleflm.data.find import find_corpus
 from teleflm.data.records import json_lines, json_values
 from teleflm.data.sources import Document, Reading, iterate_documents
 from teleflm.errors import DataError
@@ -96,7 +97,7 @@ def test_parquet_strings_in_any_form(tmp_path: Path, form: str) -> None:
     parquet.write_table(table, path, row_group_size=5 if form == "string_view" else 3)
     expected = [Document(text, "part") for text in ("eins", "壹", "eins")]
     for key in ("text", "more.raw"):
-        assert list(iterate_documents([path], Reading(key))) == expected
+        assert list(iterate_documents(find_corpus([path]), Reading(key))) == expected
 
 
 def test_parquet_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
@@ -106,6 +107,6 @@ def test_parquet_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
     parquet.write_table(pyarrow.table({"text": [b"fine", b"a\xff"], "id": [1, 2]}), path)
     with pytest.raises(DataError, match=r'row 2: field "text", byte 1: not UTF-8 .0xff.'):
-        list(iterate_documents([path]))
+        list(iterate_documents(find_corpus([path])))
     with pytest.raises(DataError, match='row 1: the field "id" is a number, not a string'):
-        list(iterate_documents([path], Reading("id")))
+        list(iterate_documents(find_corpus([path]), Reading("id")))

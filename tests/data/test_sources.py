@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teleflm.data import sources, unpack
+from teleflm.data.find import find_corpus
 from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Document, Reading, corpus_bytes, iterate_documents
+from teleflm.data.sources import Document, Reading, domains_ahead, iterate_documents
 from teleflm.errors import DataError
 
 RECORDS = [{"text": "eins", "metadata": {"domain": "de"}}, {"text": "壹"}, {"text": ""}]
@@ -32,7 +33,7 @@ def broken(content: bytes, place: int) -> bytes:
 
 
 def read(*paths: Path) -> list[Document]:
-    return list(iterate_documents(paths))
+    return list(iterate_documents(find_corpus(paths)))
 
 
 ARRAY = json.dumps(RECORDS, indent=1).encode()
@@ -90,9 +91,9 @@ def test_a_text_key_names_a_field_and_a_field_of_a_field(
     tmp_path: Path, key: str, record: dict[str, Any]
 ) -> None:
     path = write(tmp_path / "part.jsonl", json.dumps(record).encode())
-    assert list(iterate_documents([path], Reading(key))) == [Document("x", "part")]
+    assert list(iterate_documents(find_corpus([path]), Reading(key))) == [Document("x", "part")]
     with pytest.raises(DataError, match='no field "nowhere"; the fields are "'):
-        list(iterate_documents([path], Reading("nowhere")))
+        list(iterate_documents(find_corpus([path]), Reading("nowhere")))
 
 
 def test_null_texts_are_counted_and_told(
@@ -102,7 +103,7 @@ def test_null_texts_are_counted_and_told(
     content = "\n".join(map(json.dumps, rows)).encode()
     for name in ("one.jsonl", "two.jsonl"):
         write(tmp_path / name, content)
-    texts = [text for text, _ in iterate_documents([tmp_path], Reading("d.t"))]
+    texts = [text for text, _ in iterate_documents(find_corpus([tmp_path]), Reading("d.t"))]
     assert texts == ["a", "b"] * 2
     said = capsys.readouterr().err
     assert '4 records whose field "d.t" is null were left out, in 2 files' in said
@@ -126,7 +127,7 @@ def test_what_is_not_read_is_told_before_the_first_document(
 ) -> None:
     for name in ("a.txt", "b.pdf", "c.pdf"):
         write(tmp_path / name, b"text")
-    documents = iterate_documents([tmp_path])
+    documents = iterate_documents(find_corpus([tmp_path]))
     next(documents)
     assert "not read: 2 .pdf (b.pdf, c.pdf)" in capsys.readouterr().err
 
@@ -146,7 +147,7 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(table, path, row_group_size=1)
     assert read(path) == EXPECTED
     seen: list[int] = []
-    assert len(list(iterate_documents([path], progress=seen.append))) == 2
+    assert len(list(iterate_documents(find_corpus([path]), progress=seen.append))) == 2
     assert sum(seen) == path.stat().st_size
     parquet.write_table(table.drop_columns("text"), path)
     columns = 'the fields are "metadata.domain", "other": name the'
@@ -161,7 +162,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_an_explicit_domain_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "part.jsonl", LINES)
-    documents = iterate_documents([path], Reading(domain="mine"))
+    documents = iterate_documents(find_corpus([path]), Reading(domain="mine"))
     assert {document.domain for document in documents} == {"mine"}
 
 
@@ -173,7 +174,7 @@ def test_folders_are_searched_in_sorted_order_without_hidden_and_foreign_files(
     for name in ("b/2.txt", "a.txt", "c.txt", "readme.rst", ".hidden/x.txt", ".a.txt"):
         write(tmp_path / name, name.encode())
     assert [text for text, _ in read(tmp_path)] == ["a.txt", "b/2.txt", "c.txt"]
-    assert corpus_bytes([tmp_path]) == len("a.txtb/2.txtc.txt")
+    assert find_corpus([tmp_path]).bytes == len("a.txtb/2.txtc.txt")
 
 
 @pytest.mark.parametrize(
@@ -271,3 +272,26 @@ def test_pieces_are_cut_at_line_ends() -> None:
         "four five six",
     ]
     assert list(cut_pieces("one two three", 9)) == ["one two", " three"]
+
+
+def test_files_are_looked_into_only_where_their_names_are_too_many(tmp_path: Path) -> None:
+    for i in range(101):
+        write(tmp_path / f"a{i}.jsonl", LINES)
+    few = [tmp_path / f"a{i}.jsonl" for i in range(100)]
+    write(few[0], b"unread")
+    write(tmp_path / "b.txt", b"text")
+    assert domains_ahead(find_corpus([*few[:99], tmp_path / "b.txt"]), Reading()) == {"b"}
+    write(few[0], LINES)
+    assert domains_ahead(find_corpus([tmp_path]), Reading()) == {"b", "de"}
+    assert len(domains_ahead(find_corpus(few), Reading(domain_by="file"))) == 100
+    assert domains_ahead(find_corpus([tmp_path]), Reading(domain="x")) == {"x"}
+    for i in range(101):
+        write(tmp_path / f"a{i}.jsonl", b'{"text": "x"}')
+    assert len(domains_ahead(find_corpus([tmp_path]), Reading())) == 101
+
+
+def test_a_reading_that_says_two_things_is_refused() -> None:
+    with pytest.raises(DataError, match="choose one of record, file, folder"):
+        Reading(domain_by="host")
+    with pytest.raises(DataError, match="leave out --domain-by"):
+        Reading(domain="x", domain_by="folder")

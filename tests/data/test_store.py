@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from teleflm.data import store as store_module
-from teleflm.data.sources import iterate_documents
+from teleflm.data.find import find_corpus
+from teleflm.data.sources import Reading, iterate_documents
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError, MachineError
@@ -32,7 +33,8 @@ def write_jsonl(path: Path, documents: list[str], domain: str | None = None) -> 
 
 def test_every_document_is_in_one_part_and_in_order(corpus: Path, store: TokenStore) -> None:
     for domain in ("english", "chinese"):
-        source = [text for text, _ in iterate_documents([corpus / f"{domain}.jsonl"])]
+        documents = iterate_documents(find_corpus([corpus / f"{domain}.jsonl"]))
+        source = [text for text, _ in documents]
         train = texts(store.train(domain), store.tokenizer)
         held_out = texts(store.held_out(domain), store.tokenizer)
         assert sorted(train + held_out) == sorted(source)
@@ -91,15 +93,47 @@ def test_held_out_documents_are_spread_evenly_and_not_by_size(
     assert np.mean(sizes_held) == pytest.approx(float(sizes.mean()), rel=0.2)
 
 
-def test_two_documents_are_enough_and_one_is_not(tokenizer_dir: Path, tmp_path: Path) -> None:
+def test_two_documents_are_one_each(tokenizer_dir: Path, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "tiny.jsonl", ["one", "two"])
     for share in (0.001, 0.999):
         made = prepare([path], tokenizer_dir, tmp_path / f"store-{share}", held_out=share)
         assert len(made.train("tiny")) == len(made.held_out("tiny")) == 1
-    write_jsonl(path, ["only one"])
-    with pytest.raises(DataError, match="'tiny' is a single piece of text"):
-        prepare([path], tokenizer_dir, tmp_path / "store")
-    assert not list(tmp_path.glob("*store")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "held_out"),
+    [
+        ("a line\nand another\nlast", "a line\nand another\n", "last"),
+        ("some words in one line", "some words in one", " line"),
+        ("t\n" + "春眠不觉晓" * 9, "t\n" + "春眠不觉晓" * 8, "春眠不觉晓"),
+        ("ab", "a", "b"),
+    ],
+)
+def test_a_single_piece_is_divided(
+    tokenizer_dir: Path, tmp_path: Path, text: str, train: str, held_out: str
+) -> None:
+    path = write_jsonl(tmp_path / "tiny.jsonl", [text])
+    made = prepare([path], tokenizer_dir, tmp_path / "store", held_out=0.1)
+    assert texts(made.train("tiny"), made.tokenizer) == [train]
+    assert texts(made.held_out("tiny"), made.tokenizer) == [held_out]
+    counts, bytes_of = made.domains["tiny"], made.tokenizer.byte_lengths()
+    assert counts.bytes == len(train.encode())
+    assert counts.held_out_bytes == len(held_out.encode())
+    assert counts.bytes == bytes_of[made.train("tiny").tokens].sum()
+
+
+def test_a_single_character_does_not_end_the_other_domains(
+    tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ["one", "two"])
+    (tmp_path / "b.txt").write_text("x")
+    made = prepare([tmp_path], tokenizer_dir, tmp_path / ".store")
+    assert list(made.domains) == ["a"]
+    assert "a single character cannot be divided: b" in capsys.readouterr().err
+    assert not list(made.path.glob("b.*"))
+    with pytest.raises(DataError, match="'b' is a single character"):
+        prepare([tmp_path / "b.txt"], tokenizer_dir, tmp_path / "store")
+    assert not list(tmp_path.glob("*store.*")) + list(tmp_path.glob(".*.partial"))
 
 
 def test_the_same_input_gives_the_same_store(
@@ -199,23 +233,54 @@ def test_what_a_killed_process_left_is_not_in_the_way(
     assert not (tmp_path / "store" / "english.bin.partial").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["../escape", "a/b", ".hidden", "x.held-out", "", "a\nb", "a" * 101]
-)
-def test_a_domain_that_is_no_file_name_is_refused(
-    tokenizer_dir: Path, tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(DataError, match="cannot be a file name"):
-        store_module._check_domain(name, [])
-
-
-def test_domains_that_clash_or_are_too_many(tokenizer_dir: Path, tmp_path: Path) -> None:
+def test_domains_that_clash_are_refused(tokenizer_dir: Path, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", ["one", "two"], "Books")
     write_jsonl(tmp_path / "b.jsonl", ["one", "two"], "books")
     with pytest.raises(DataError, match="'Books' and 'books' differ only in case"):
         prepare([tmp_path], tokenizer_dir, tmp_path / "store")
-    with pytest.raises(DataError, match="more than 100 domains"):
-        store_module._check_domain("new", [str(i) for i in range(100)])
+
+
+def write_hosts(path: Path, hosts: int) -> Path:
+    records = [{"text": "a b", "metadata": {"domain": f"site{i}.example"}} for i in range(hosts)]
+    path.write_text("\n".join(map(json.dumps, records)) + "\noops")
+    return path
+
+
+def test_too_many_domains_are_an_error_at_the_first_one_too_many(
+    tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_hosts(tmp_path / "web.jsonl", 150)
+
+    def work(*_: object) -> None:
+        raise AssertionError("tokens before the names were known")
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", work)
+    with pytest.raises(DataError, match=r"more than 100 domains: 'site0.example', .*--domain NAME"):
+        prepare([path], tokenizer_dir, tmp_path / "store")
+    for i in range(101):
+        (tmp_path / f"book{i}.txt").write_text("a b")
+    with pytest.raises(DataError, match=r"more than 100 domains: .*--domain-by folder"):
+        prepare([tmp_path], tokenizer_dir, tmp_path / "store")
+
+
+def test_domains_by_name_file_and_folder(tokenizer_dir: Path, tmp_path: Path) -> None:
+    for folder in ("en", "de"):
+        (tmp_path / folder).mkdir()
+        for shard in range(3):
+            path = tmp_path / folder / f"{folder}-train-{shard:05d}-of-00003.jsonl"
+            write_jsonl(path, ["one", "two"], f"host{shard}")
+    for reading, names in (
+        (Reading(), ["host0", "host1", "host2"]),
+        (Reading(domain_by="file"), ["de-train", "en-train"]),
+        (Reading(domain_by="folder"), ["de", "en"]),
+        (Reading(domain="all"), ["all"]),
+    ):
+        made = prepare([tmp_path], tokenizer_dir, tmp_path / ".store", reading=reading, force=True)
+        assert list(made.domains) == names
+        counts = made.domains.values()
+        assert sum(c.documents + c.held_out_documents for c in counts) == 12
+    with pytest.raises(DataError, match="domain 'a/b' cannot be a file name"):
+        prepare([tmp_path], tokenizer_dir, tmp_path / "s", reading=Reading(domain="a/b"))
 
 
 def test_a_share_outside_0_to_1_is_refused(tokenizer_dir: Path, tmp_path: Path) -> None:

@@ -33,11 +33,12 @@ def train(
 
     Example: teleflm tokenizer train --vocab-size 8192 --out tokenizer corpus/
     """
+    from teleflm.data.find import find_corpus
     from teleflm.data.progress import byte_progress
-    from teleflm.data.sources import Reading, corpus_bytes
+    from teleflm.data.sources import Reading
     from teleflm.data.tokenizer import train_tokenizer
 
-    with byte_progress("reading, then learning", corpus_bytes(paths)) as progress:
+    with byte_progress("reading, then learning", find_corpus(paths).bytes) as progress:
         tokenizer = train_tokenizer(
             paths, vocab_size, out, reading=Reading(text_key), force=force, progress=progress
         )

@@ -59,17 +59,28 @@ class IndexedWriter:
         self._code = next(code for code, kind in _CODES.items() if self._dtype == np.dtype(kind))
         self._range = np.iinfo(self._dtype)
         self._lengths = array("i")
+        self.open_tokens = 0
+        """Tokens of the document that is not ended yet."""
         self._bin = _beside(self._prefix, ".bin.partial").open("wb", buffering=1 << 20)
 
     def add(self, tokens: npt.ArrayLike) -> None:
-        """Append one document of tokens, shape (n,). Raises DataError where one does not fit."""
+        """Append `tokens`, shape (n,), and end the document. Raises DataError as `extend` does."""
+        self.extend(tokens)
+        self._lengths.append(self.open_tokens)
+        self.open_tokens = 0
+
+    def extend(self, tokens: npt.ArrayLike) -> None:
+        """Append `tokens`, shape (n,), to the document that is open.
+
+        Raises DataError where one does not fit.
+        """
         row = np.asarray(tokens)
         if row.size and not (self._range.min <= row.min() and row.max() <= self._range.max):
             raise DataError(
                 f"{self._prefix}: tokens {row.min()} to {row.max()} do not fit {self._dtype.name}"
             )
-        self._bin.write(row.astype(self._dtype).tobytes())
-        self._lengths.append(row.size)
+        self._bin.write(row.astype(self._dtype, copy=False).tobytes())
+        self.open_tokens += row.size
 
     @property
     def documents(self) -> int:

@@ -2,17 +2,20 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from teleflm.data.find import PARQUET, CorpusFile, body_of, find_corpus
+from teleflm.data.domains import MOST_DOMAINS, file_domain
+from teleflm.data.find import PARQUET, Corpus, CorpusFile, body_of
 from teleflm.data.records import Record, json_lines, json_values, missing_key, parquet_records
 from teleflm.data.unpack import Progress, decode, unpacked_blocks
 from teleflm.errors import DataError
 
 DOCUMENT_BYTES = 1 << 20
+DOMAIN_BY = ("record", "file", "folder")
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,31 @@ class Reading:
     """How documents are read out of records.
 
     `text_key` is the field of the text, with dots for a field of a field. `domain` is the domain of
-    all documents; else it is the record's `metadata.domain`, else the file's name up to the first
-    dot.
+    all documents. Without it, `domain_by` says where a document's domain comes from: the record's
+    `metadata.domain`, else the file's name (see `file_domain`); that name alone; or the folder
+    right below the path that was named.
     """
 
     text_key: str = "text"
     domain: str | None = None
+    domain_by: str = "record"
+
+    def __post_init__(self) -> None:
+        """Raises DataError for an unknown `domain_by`, and for one beside a `domain`."""
+        if self.domain_by not in DOMAIN_BY:
+            raise DataError(f"--domain-by {self.domain_by}: choose one of {', '.join(DOMAIN_BY)}")
+        if self.domain is not None and self.domain_by != "record":
+            raise DataError("--domain names one domain for all text: leave out --domain-by")
+
+    def file_domain(self, file: CorpusFile) -> str:
+        """The domain of documents in `file` that have none of their own."""
+        if self.domain is not None:
+            return self.domain
+        return file.folder if self.domain_by == "folder" else file_domain(file.path)
+
+    def asks_records(self, file: CorpusFile) -> bool:
+        """Whether a record of `file` may say what its domain is."""
+        return self.domain is None and self.domain_by == "record" and not _is_text(file.path)
 
 
 class Document(NamedTuple):
@@ -35,13 +57,26 @@ class Document(NamedTuple):
     domain: str
 
 
-def corpus_bytes(paths: Iterable[Path]) -> int:
-    """Bytes on disk of all corpus files under `paths`: what `Progress` counts up to."""
-    return find_corpus(paths).bytes
+def domains_ahead(corpus: Corpus, reading: Reading) -> set[str]:
+    """The domains that are known before the work begins.
+
+    Files whose records may name a domain are looked into only where their own names would be too
+    many, and only at the first document of each.
+    """
+    certain = {reading.file_domain(f) for f in corpus.files if not reading.asks_records(f)}
+    asked = [file for file in corpus.files if reading.asks_records(file)]
+    if len({reading.file_domain(file) for file in asked} | certain) <= MOST_DOMAINS:
+        return certain
+    for file in asked:
+        documents = _Reader(reading, lambda _: None).read(file)
+        certain |= {document.domain for document in islice(documents, 1)}
+        if len(certain) > MOST_DOMAINS:
+            break
+    return certain
 
 
 def iterate_documents(
-    paths: Iterable[Path], reading: Reading | None = None, *, progress: Progress | None = None
+    corpus: Corpus, reading: Reading | None = None, *, progress: Progress | None = None
 ) -> Iterator[Document]:
     """Every document with text in it, in a fixed order.
 
@@ -50,19 +85,19 @@ def iterate_documents(
     told on standard error: other files in a folder before the first document, records whose text is
     null and files without text after the last.
 
-    Raises DataError, with the file and the line, row or byte, for a missing or empty corpus, bytes
+    Raises DataError, with the file and the line, row or byte, for a corpus without text, bytes
     that are not UTF-8, bad JSON, a record without text, and damaged or truncated archives.
     """
-    corpus = find_corpus(paths)
     for line in corpus.left_out:
-        _note(line)
+        note(line)
     reader = _Reader(reading or Reading(), progress or (lambda _: None))
     for file in corpus.files:
         yield from reader.read(file)
     reader.tell(len(corpus.files))
 
 
-def _note(line: str) -> None:
+def note(line: str) -> None:
+    """Tell what was left out."""
     print(f"note: {line}", file=sys.stderr, flush=True)
 
 
@@ -87,27 +122,28 @@ class _Reader:
         """Tell what was left out. Raises DataError where that was everything in all `files`."""
         if self._nulls:
             first = next(iter(self._nulls))
-            _note(
+            note(
                 f'{self._nulls.total()} records whose field "{self._reading.text_key}" is null '
                 f"were left out, in {len(self._nulls)} files ({first} is the first)"
             )
         if len(self._empty) == files:
             raise DataError(f"{self._empty[0]}: no text in this file; leave it out or fill it")
         if self._empty:
-            _note(f"{len(self._empty)} files have no text ({self._empty[0]} is the first)")
+            note(f"{len(self._empty)} files have no text ({self._empty[0]} is the first)")
 
     def _documents(self, file: CorpusFile) -> Iterator[Document]:
-        path, reading = file.path, self._reading
-        if body_of(path) in (".txt", ".md"):
+        path, reading, domain = file.path, self._reading, self._reading.file_domain(file)
+        if _is_text(path):
             for part in _texts(path, unpacked_blocks(path, self._progress)):
-                yield Document(part, reading.domain or _stem(path))
+                yield Document(part, domain)
             return
+        asked = reading.asks_records(file)
         for where, record in self._records(path):
             text = _text(record, reading.text_key, where)
             if text is None:
                 self._nulls[path] += 1
             else:
-                yield Document(text, reading.domain or _domain(record, where) or _stem(path))
+                yield Document(text, (asked and _domain(record, where)) or domain)
 
     def _records(self, path: Path) -> Iterator[Record]:
         body = body_of(path)
@@ -117,8 +153,8 @@ class _Reader:
         return read(path, unpacked_blocks(path, self._progress))
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
+def _is_text(path: Path) -> bool:
+    return body_of(path) in (".txt", ".md")
 
 
 def _text(record: Any, key: str, where: str) -> str | None:

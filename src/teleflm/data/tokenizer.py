@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from teleflm.data.find import find_corpus
 from teleflm.data.pieces import cut_pieces
 from teleflm.data.sources import Document, Reading, iterate_documents
 from teleflm.data.unpack import Progress
@@ -171,7 +172,7 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    documents = iterate_documents(paths, reading, progress=progress)
+    documents = iterate_documents(find_corpus(paths), reading, progress=progress)
     library.train_from_iterator(_training_texts(documents), trainer)
     tokenizer = Tokenizer(library.to_str(pretty=True), "the trained tokenizer")
     tokenizer.save(out)

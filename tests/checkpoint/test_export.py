@@ -198,7 +198,7 @@ def test_transformers_computes_the_same_function(
     assert relative_error(ours, got["chunked"]) <= 1e-5
     loss = torch.nn.functional.cross_entropy(ours[:, :-1].flatten(0, 1), tokens()[:, 1:].flatten())
     assert got["loss"] == pytest.approx(float(loss), rel=1e-5)
-    greedy = generate(network, tokens()[0, :5].tolist(), NEW, eos_id=None)
+    greedy = generate(network, tokens()[0, :5].tolist(), NEW)
     assert len(set(greedy)) > NEW // 3, "a repeated token would compare equal too easily"
     # transformers renames what it passes a cache as: taken in silence, text with it would be wrong.
     assert got["greedy"] == got["uncached"] == greedy

@@ -400,8 +400,10 @@ def test_an_interrupted_import_goes_on(
 
 
 def test_the_verb_says_what_it_made_and_takes_the_tokenizer_along(
-    folder: Path, tokenizer_dir: Path, tmp_path: Path, teleflm: Command
+    tokenizer_dir: Path, tmp_path: Path, teleflm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(FAMILIES, "llama", ("Llama", {"vocab_size": 360}))
+    folder = save(network_of("llama", torch.float32), tmp_path / "llama")
     bare = teleflm("import", folder, tmp_path / "bare")
     assert "without a tokenizer" in bare.out
     for file in tokenizer_dir.iterdir():
@@ -413,7 +415,7 @@ def test_the_verb_says_what_it_made_and_takes_the_tokenizer_along(
     assert f"{count:,} parameters, with a tokenizer" in done.out
     assert "importing: " in done.err
     kept = sorted(file.name for file in (tmp_path / "out" / "tokenizer").iterdir())
-    assert kept == ["tokenizer.json", "tokenizer_config.json"]
+    assert kept == ["generation_config.json", "tokenizer.json", "tokenizer_config.json"]
     assert not list(problems(tmp_path / "out"))
 
 

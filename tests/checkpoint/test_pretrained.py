@@ -57,7 +57,7 @@ def change(folder: Path, edit: Callable[[dict[str, Tensor]], Any]) -> None:
 
 def test_our_own_export_comes_back_bit_for_bit(folder: Path) -> None:
     source = open_state(folder)
-    assert (source.state.model, source.name, source.tokenizer) == (MODEL, "toy", None)
+    assert (source.state.model, source.name, source.tokenizer) == (MODEL, "toy", folder)
     expected, weights = initial_state(MODEL, seed=0), source.state.in_memory().weights
     assert list(weights) == list(expected)
     assert all(torch.equal(weights[name], w) for name, w in expected.items())

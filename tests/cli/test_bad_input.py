@@ -278,7 +278,7 @@ MODELS: dict[str, Case] = {
     "generate nothing": (lambda s: ("generate", s.tmp / "none", "a"), "none: no such"),
     "generate with another model": (
         lambda s: ("generate", s.other, "第1回"),
-        r"token \d+ of the prompt is outside the model's vocabulary of 40",
+        r"tokenizer\.json: has token ids up to 359 and the model a vocabulary of 40; put",
     ),
     "generate too long": (lambda s: ("generate", s.run, "春" * 200), "context 64; shorten it"),
     "inspect nothing": (

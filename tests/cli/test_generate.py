@@ -51,7 +51,7 @@ def test_the_same_text_from_every_export(
     if dtype == "bf16":
         state = {name: w.bfloat16() for name, w in state.items()}
     network = build_model(MODEL, state, torch.float32)
-    new = generate_tokens(network, ids, 12, eos_id=tokenizer.eos_id)
+    new = generate_tokens(network, ids, 12, ends=tokenizer.end_ids)
     assert text == tokenizer.decode(ids + new) + "\n"
     assert text.startswith("A ship 那")
 

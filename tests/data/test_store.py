@@ -46,6 +46,7 @@ def test_counts_are_those_of_the_files(corpus: Path, store: TokenStore) -> None:
     assert list(store.domains) == ["chinese", "code", "english"]
     assert store.vocab_size == store.tokenizer.vocab_size
     lengths = store.tokenizer.byte_lengths()
+    assert lengths is not None
     for domain, counts in store.domains.items():
         train, held_out = store.train(domain), store.held_out(domain)
         assert counts.documents == len(train)
@@ -117,6 +118,7 @@ def test_a_single_piece_is_divided(
     assert texts(made.train("tiny"), made.tokenizer) == [train]
     assert texts(made.held_out("tiny"), made.tokenizer) == [held_out]
     counts, bytes_of = made.domains["tiny"], made.tokenizer.byte_lengths()
+    assert bytes_of is not None
     assert counts.bytes == len(train.encode())
     assert counts.held_out_bytes == len(held_out.encode())
     assert counts.bytes == bytes_of[made.train("tiny").tokens].sum()

@@ -1,13 +1,18 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer, check_tokenizer, train_tokenizer
+from teleflm.data.tokenizer_files import special_ids
 from teleflm.errors import DataError
+from tests.foreign import foreign
 
 TRICKY = [
     "",
@@ -20,9 +25,23 @@ TRICKY = [
 ]
 
 
-def test_special_ids_and_sizes(tokenizer: Tokenizer) -> None:
-    assert (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (0, 1, 2, 3)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return foreign(tmp_path_factory.mktemp("foreign"))
+
+
+def lengths_of(tokenizer: Tokenizer) -> np.ndarray:
+    found = tokenizer.byte_lengths()
+    assert found is not None
+    return found
+
+
+def test_special_ids_and_sizes(tokenizer: Tokenizer, tokenizer_dir: Path) -> None:
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    assert special_ids(tokenizer_dir) == ids
+    assert (tokenizer.eos_id, tokenizer.end_ids, tokenizer.opening) == (2, {2}, [])
     assert tokenizer.vocab_size == 360
+    assert tokenizer.absent_ids(362) == [360, 361]
 
 
 @settings(max_examples=25, deadline=None)
@@ -30,7 +49,7 @@ def test_special_ids_and_sizes(tokenizer: Tokenizer) -> None:
 def test_any_text_round_trips_and_its_bytes_are_a_look_up(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
-    assert tokenizer.byte_lengths()[ids].sum() == len(text.encode())
+    assert lengths_of(tokenizer)[ids].sum() == len(text.encode())
     assert not set(ids) & {0, 1, 2, 3}
 
 
@@ -43,7 +62,7 @@ def test_tricky_texts(tokenizer: Tokenizer, text: str) -> None:
 
 
 def test_special_tokens_have_no_bytes_and_others_have(tokenizer: Tokenizer) -> None:
-    lengths = tokenizer.byte_lengths()
+    lengths = lengths_of(tokenizer)
     assert lengths.dtype == np.int64
     assert lengths.shape == (360,)
     assert not lengths[:4].any()
@@ -136,12 +155,106 @@ def test_bad_folders_are_named(tokenizer_dir: Path, tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xff")
     with pytest.raises(DataError, match="cannot be read"):
         Tokenizer.load(tmp_path)
-    file.write_text(json.dumps(json.loads(whole) | {"decoder": None}))
-    with pytest.raises(DataError, match="not a byte-level tokenizer"):
+
+
+@pytest.mark.parametrize("kind", ["named", "mapped", "no-pad", "pieces", "unigram"])
+def test_any_tokenizer_of_a_folder(folders: dict[str, Path], kind: str) -> None:
+    loaded = Tokenizer.load(folders[kind])
+    library = tokenizers.Tokenizer.from_file(str(folders[kind] / "tokenizer.json"))
+    eos = "<|end|>" if kind in ("named", "mapped") else "</s>"
+    assert loaded.eos_id == library.token_to_id(eos)
+    assert loaded.end_ids == {loaded.eos_id}
+    assert loaded.opening == ([1] if kind == "pieces" else [])
+    for text in ("The ship 那 sailed", " two  spaces ", f"a{eos}b"):
+        ids = loaded.encode(text)
+        assert loaded.eos_id not in ids and 1 not in ids
+        assert loaded.encode_batch([text]) == [ids]
+        assert loaded.encode_prompt(text) == [*loaded.opening, *ids]
+        if kind != "unigram":  # which has no token for some of these characters
+            assert loaded.decode(ids) == text
+    assert loaded.encode_prompt("") == ([1] if kind == "pieces" else [loaded.eos_id])
+    assert (loaded.byte_lengths() is None) == (kind in ("pieces", "unigram"))
+
+
+def test_what_a_continuation_adds_keeps_its_space(folders: dict[str, Path]) -> None:
+    loaded = Tokenizer.load(folders["pieces"])
+    prompt, new = loaded.encode_prompt("The ship"), loaded.encode("sailed")
+    assert loaded.decode(new) == "sailed"
+    assert loaded.decode_after(prompt, new) == " sailed"
+
+
+@pytest.mark.parametrize("kind", ["named", "mapped", "no-pad", "pieces", "unigram"])
+def test_a_copy_is_the_same_to_us_and_to_transformers(
+    folders: dict[str, Path], kind: str, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    loaded = Tokenizer.load(folders[kind])
+    loaded.save(tmp_path / "copy")
+    copied = Tokenizer.load(tmp_path / "copy")
+    assert copied.fingerprint == loaded.fingerprint
+    assert (copied.eos_id, copied.opening) == (loaded.eos_id, loaded.opening)
+    text = "The ship sailed on 那"
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "copy")
+    assert theirs(text)["input_ids"] == loaded.encode_prompt(text)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("normalizer", {"type": "NFC"}),
+        ("decoder", {"type": "Fuse"}),
+        ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}),
+        ("pre_tokenizer", {"type": "Whitespace"}),
+    ],
+)
+def test_a_text_that_is_changed_has_other_bytes_than_its_tokens(
+    tokenizer_dir: Path, tmp_path: Path, part: str, value: dict[str, Any]
+) -> None:
+    content = json.loads((tokenizer_dir / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {part: value}))
+    assert Tokenizer.load(tmp_path).byte_lengths() is None
+
+
+def test_a_vocabulary_without_a_byte_drops_text(tokenizer_dir: Path, tmp_path: Path) -> None:
+    content = json.loads((tokenizer_dir / "tokenizer.json").read_text())
+    content["model"]["vocab"]["Ā0"] = content["model"]["vocab"].pop("Ā")  # the byte 0
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    dropping = Tokenizer.load(tmp_path)
+    assert dropping.decode(dropping.encode("a\x00b")) == "ab"
+    assert dropping.byte_lengths() is None
+
+
+def test_ends_of_text_and_holes_of_the_vocabulary(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["named"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 7]}))
+    assert Tokenizer.load(tmp_path).end_ids == {1, 7}
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["vocab"]["far"] = 340
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    holed = Tokenizer.load(tmp_path)
+    assert holed.vocab_size == 341
+    assert holed.absent_ids(343) == [*range(330, 340), 341, 342]
+    # The library would give an added token the next free id, whatever its own.
+    content["added_tokens"].append({**content["added_tokens"][0], "id": 350, "content": "<|far|>"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"'<\|far\|>' has id 350 there and 331 once it is read"):
         Tokenizer.load(tmp_path)
-    file.write_text(whole.replace('"<pad>"', '"<fill>"'))
-    with pytest.raises(DataError, match="lacks <pad>"):
-        Tokenizer.load(tmp_path)
+
+
+def test_no_token_that_ends_a_text(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copyfile(folders["named"] / "tokenizer.json", tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path)
+    assert (loaded.eos_id, loaded.end_ids) == (None, frozenset())
+    with pytest.raises(DataError, match=r"an empty prompt .* eos_token in tokenizer_config\.json"):
+        loaded.encode_prompt("")
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": [5, 1]}))
+    assert Tokenizer.load(tmp_path).eos_id == 5
+
+
+def test_a_tokenizer_of_another_vocabulary(folders: dict[str, Path], tmp_path: Path) -> None:
+    check_tokenizer(folders["named"], 330)
+    with pytest.raises(DataError, match=r"tokenizer\.json: has token ids up to 329 .* of 329"):
+        check_tokenizer(folders["named"], 329)
 
 
 def test_a_lone_surrogate_is_a_data_error(tokenizer: Tokenizer) -> None:
@@ -151,9 +264,8 @@ def test_a_lone_surrogate_is_a_data_error(tokenizer: Tokenizer) -> None:
 
 def test_transformers_reads_it_without_our_code(tokenizer: Tokenizer, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    tokenizer.save(tmp_path, model_max_length=77)
+    tokenizer.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert theirs.model_max_length == 77
     assert len(theirs) == tokenizer.vocab_size
     assert (
         theirs.unk_token_id,

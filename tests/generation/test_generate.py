@@ -41,53 +41,59 @@ def without_cache(network: TeleFLM, prompt: list[int], number: int) -> list[int]
 def test_the_cache_changes_nothing(network: TeleFLM) -> None:
     expected = without_cache(network, PROMPT, 32)
     assert len(set(expected)) > 5
-    assert generate(network, PROMPT, 32, eos_id=None) == expected
+    assert generate(network, PROMPT, 32) == expected
 
 
 def test_it_stops_after_the_end_of_text(network: TeleFLM) -> None:
-    free = generate(network, PROMPT, 32, eos_id=None)
+    free = generate(network, PROMPT, 32)
     end = free[7]
     expected = free[: free.index(end) + 1]
-    assert generate(network, PROMPT, 32, eos_id=end) == expected
+    assert generate(network, PROMPT, 32, ends=[end, 39]) == expected
 
 
 def test_it_stops_where_the_context_ends(network: TeleFLM) -> None:
-    assert len(generate(network, PROMPT, 1000, eos_id=None)) == 48 - len(PROMPT)
-    assert generate(network, [5] * 48, 3, eos_id=None) == []
+    assert len(generate(network, PROMPT, 1000)) == 48 - len(PROMPT)
+    assert generate(network, [5] * 48, 3) == []
     with pytest.raises(DataError, match="49 tokens and the model's context 48"):
-        generate(network, [5] * 49, 3, eos_id=None)
+        generate(network, [5] * 49, 3)
 
 
 def test_tokens_outside_the_vocabulary(network: TeleFLM) -> None:
     for token in (40, -1):
         with pytest.raises(DataError, match=f"token {token} .* vocabulary of 40"):
-            generate(network, [1, token], 3, eos_id=None)
+            generate(network, [1, token], 3)
 
 
-def test_an_empty_prompt_starts_a_document(network: TeleFLM) -> None:
-    # A network that ends its text at once would make this test blind.
-    assert generate(network, [], 4, eos_id=2) == generate(network, [2], 4, eos_id=2)
-    assert generate(network, [], 4, eos_id=None) == generate(network, [1], 4, eos_id=None)
-    assert generate(network, [1], 4, eos_id=None) != generate(network, [2], 4, eos_id=None)
+def test_an_empty_prompt_is_refused(network: TeleFLM) -> None:
+    with pytest.raises(DataError, match="no tokens; give one"):
+        generate(network, [], 3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5.0])
+def test_absent_tokens_are_never_written(network: TeleFLM, temperature: float) -> None:
+    with torch.no_grad():
+        # The most likely tokens are among those that the tokenizer lacks.
+        network.lm_head.weight[[7, *range(30, 40)]] *= 20
+    absent = [7, *range(30, 40)]
+    free = generate(network, PROMPT, 32, temperature=temperature)
+    assert set(free) & set(absent)
+    kept = generate(network, PROMPT, 32, temperature=temperature, absent=absent)
+    assert len(kept) == 32 and not set(kept) & set(absent)
 
 
 def test_draws_follow_the_seed_and_the_temperature(network: TeleFLM) -> None:
-    draws = {
-        tuple(generate(network, PROMPT, 8, temperature=1.0, seed=s, eos_id=None)) for s in range(6)
-    }
+    draws = {tuple(generate(network, PROMPT, 8, temperature=1.0, seed=s)) for s in range(6)}
     assert len(draws) > 3
-    again = generate(network, PROMPT, 8, temperature=1.0, seed=0, eos_id=None)
+    again = generate(network, PROMPT, 8, temperature=1.0, seed=0)
     assert tuple(again) in draws
-    greedy = generate(network, PROMPT, 8, eos_id=None)
-    assert generate(network, PROMPT, 8, temperature=1e-320, seed=1, eos_id=None) == greedy
+    greedy = generate(network, PROMPT, 8)
+    assert generate(network, PROMPT, 8, temperature=1e-320, seed=1) == greedy
 
 
 def test_draws_have_the_softmax_s_frequencies(network: TeleFLM) -> None:
     with torch.no_grad():
         expected = torch.softmax(network(torch.tensor([PROMPT]))[0, -1] / 0.5, dim=-1)
-    draws = [
-        generate(network, PROMPT, 1, temperature=0.5, seed=s, eos_id=None)[0] for s in range(600)
-    ]
+    draws = [generate(network, PROMPT, 1, temperature=0.5, seed=s)[0] for s in range(600)]
     measured = torch.bincount(torch.tensor(draws), minlength=40) / len(draws)
     assert float((measured - expected).abs().max()) < 0.07
 
@@ -102,7 +108,7 @@ def test_training_does_not_notice(network: TeleFLM, autocast: bool) -> None:
     )
     before = torch.get_rng_state()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        new = generate(network, PROMPT, 4, temperature=0.7, eos_id=None)
+        new = generate(network, PROMPT, 4, temperature=0.7)
     hook.remove()
     assert len(new) == 4
     assert graphs == [False] * 4

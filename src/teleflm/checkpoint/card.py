@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from teleflm.checkpoint.open import Opened
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
+from teleflm.data.tokenizer_files import has_tokenizer
 from teleflm.growth.event import IN_WORDS, CertifiedFigures, Lineage
 from teleflm.growth.ramp import ramp_at
 from teleflm.model.axes import parameter_count
@@ -147,7 +148,7 @@ def _loading(source: Opened, kind: ExportKind, dtype: str) -> str:
 
 def _snippet(source: Opened, kind: ExportKind) -> Iterator[str]:
     trust = ", trust_remote_code=True" if kind == "teleflm" else ""
-    if source.tokenizer is None:
+    if not has_tokenizer(source.tokenizer):
         yield "from transformers import AutoModelForCausalLM"
         yield ""
         yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'

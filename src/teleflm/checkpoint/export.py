@@ -20,10 +20,21 @@ from teleflm.checkpoint.card import CardFacts, model_card
 from teleflm.checkpoint.folder import Records, in_pieces, write_folder
 from teleflm.checkpoint.open import Opened
 from teleflm.checkpoint.pretrained import INDEX, WEIGHTS
-from teleflm.checkpoint.tokenizer_files import TOKENIZER_FILES, copy_tokenizer
 from teleflm.checkpoint.writer import Block
-from teleflm.config.huggingface import SPECIAL_IDS, ExportKind, to_huggingface
+from teleflm.config.huggingface import ExportKind, to_huggingface
 from teleflm.config.model import ModelConfig
+from teleflm.data.tokenizer_files import (
+    DEFINITION,
+    GENERATION,
+    SETTINGS,
+    TOKENIZER_FILES,
+    copy_tokenizer,
+    generation_settings,
+    has_tokenizer,
+    read_object,
+    special_ids,
+    special_tokens,
+)
 from teleflm.errors import CheckpointError
 from teleflm.growth.state import LazyState
 from teleflm.model.axes import parameter_names, parameter_of
@@ -35,7 +46,7 @@ ExportDtype = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SHARD_BYTES = 5_000_000_000  # past it, transformers' own files come in shards too
 _CODE_FILES = ("configuration_teleflm.py", "modeling_teleflm.py")
-_OWN_FILES = ("config.json", "generation_config.json", "README.md")
+_OWN_FILES = ("config.json", GENERATION, "README.md")
 
 
 def export(
@@ -131,18 +142,19 @@ def _is_exported(name: str) -> bool:
 def _texts(source: Opened, kind: ExportKind, dtype: ExportDtype, card: CardFacts) -> dict[str, str]:
     """The files of an export that are no weights, but for the tokenizer's own."""
     model, tokenizer = source.ordinary.model, source.tokenizer
-    config, ids = to_huggingface(model, kind), _special_ids(tokenizer)
+    config, ids = to_huggingface(model, kind), special_ids(tokenizer)
+    settings = generation_settings(tokenizer) if tokenizer is not None else {}
     torch_dtype = str(_DTYPES[dtype]).removeprefix("torch.")
     texts = {
         "config.json": _as_json({**config, **ids, "torch_dtype": torch_dtype}),
-        "generation_config.json": _as_json(ids),
+        GENERATION: _as_json({**settings, **ids}),
         "README.md": model_card(source, kind, dtype, card),
     }
     if kind == "teleflm":
         released = resources.files("teleflm.checkpoint") / "released"
         texts |= {name: (released / name).read_text(encoding="utf-8") for name in _CODE_FILES}
-    if tokenizer is not None:
-        texts["tokenizer_config.json"] = _tokenizer_config(tokenizer, model.max_position_embeddings)
+    if tokenizer is not None and has_tokenizer(tokenizer):
+        texts[SETTINGS] = _tokenizer_config(tokenizer, model.max_position_embeddings)
     shards = _shards(model, _DTYPES[dtype])
     if len(shards) > 1:
         weight_map = {name: file for file, names in shards.items() for name in names}
@@ -199,38 +211,11 @@ def _bytes(model: ModelConfig, name: str, dtype: torch.dtype) -> int:
     return torch.Size(parameter_of(name).shape(model)).numel() * dtype.itemsize
 
 
-def _special_ids(tokenizer: Path | None) -> dict[str, int | None]:
-    """bos, eos and pad ids: Tele-FLM's, or those that the model's tokenizer names.
-
-    A tokenizer without one of them (many have no padding) leaves its id empty.
-    """
-    if tokenizer is None or not (tokenizer / "tokenizer_config.json").is_file():
-        return dict(SPECIAL_IDS)
-    config = _read_json(tokenizer / "tokenizer_config.json")
-    added = _read_json(tokenizer / "tokenizer.json").get("added_tokens", [])
-    id_of = {token["content"]: token["id"] for token in added}
-    ids: dict[str, int | None] = {}
-    for key in SPECIAL_IDS:
-        token = config.get(key.removesuffix("_id"))
-        ids[key] = id_of.get(token["content"] if isinstance(token, dict) else token)
-    return ids
-
-
 def _tokenizer_config(tokenizer: Path, context: int) -> str:
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    if (tokenizer / "tokenizer_config.json").is_file():
-        config |= _read_json(tokenizer / "tokenizer_config.json")
+    names = special_tokens(tokenizer, read_object(tokenizer / DEFINITION))
+    config = {**names, **read_object(tokenizer / SETTINGS)}
+    config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     return _as_json({**config, "model_max_length": context})
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({error}); restore the file") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{file}: expected a JSON object; restore the file")
-    return data
 
 
 def _as_json(data: Any) -> str:

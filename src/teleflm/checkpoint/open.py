@@ -13,6 +13,7 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
 from teleflm.config.run import RunConfig
+from teleflm.data.tokenizer import check_tokenizer
 from teleflm.growth.fold import folded
 from teleflm.growth.state import LazyState
 from teleflm.model.init import build_model, initial_state
@@ -28,7 +29,7 @@ class Opened:
         name: a short one, for messages and model cards.
         state: to be read piece by piece.
         digest: SHA-256 that stands for all that it is read from, None where nothing does.
-        tokenizer: a folder with its tokenizer files, None where there is none.
+        tokenizer: a folder with its tokenizer's files and special ids, as far as it has any.
         config: the run that made it, None where no run did.
     """
 
@@ -61,12 +62,13 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
         CheckpointError: nothing there that can be read; that a value is not finite is found when it
             is read.
         ConfigError: a model folder of another architecture.
+        DataError: a model folder with the tokenizer of another vocabulary.
     """
     if _is_model_folder(path):
         state = open_pretrained(path, group)
         (imported,) = state.lineage
-        tokenizer = path if (path / "tokenizer.json").is_file() else None
-        return Opened(path.resolve().name, state, imported.parent, tokenizer)
+        check_tokenizer(path, state.model.vocab_size)
+        return Opened(path.resolve().name, state, imported.parent, path)
     folder = find_checkpoint(path)
     manifest, state = open_checkpoint(folder, group)
     beside = folder / TOKENIZER

@@ -21,9 +21,9 @@ from teleflm.checkpoint.manifest import (
     record_files,
 )
 from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
-from teleflm.checkpoint.tokenizer_files import copy_tokenizer
 from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
+from teleflm.data.tokenizer_files import copy_tokenizer
 from teleflm.errors import CheckpointError
 from teleflm.files import naming_full_disk, written_aside
 from teleflm.growth.state import TrainingState
@@ -107,7 +107,6 @@ def write_manifest(folder: Path, manifest: Manifest, tokenizer: Path | None) -> 
     """Complete a folder that has all tensors: the tokenizer's files, and the manifest of all."""
     files = dict(manifest.files)
     if tokenizer is not None:
-        (folder / TOKENIZER).mkdir(exist_ok=True)
         copy_tokenizer(tokenizer, folder / TOKENIZER)
         for name, record in record_files(folder / TOKENIZER).items():
             files[f"{TOKENIZER}/{name}"] = record

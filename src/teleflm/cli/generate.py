@@ -27,26 +27,30 @@ def generate(
     Example: teleflm generate runs/nano "In the beginning" --max-new-tokens 40
     """
     from teleflm.checkpoint.open import open_state
-    from teleflm.data.tokenizer import Tokenizer
+    from teleflm.data.tokenizer import Tokenizer, check_tokenizer
+    from teleflm.data.tokenizer_files import has_tokenizer
     from teleflm.errors import CheckpointError
     from teleflm.generation.generate import generate as generate_tokens
 
     source = open_state(checkpoint)
-    if source.tokenizer is None:
+    if source.tokenizer is None or not has_tokenizer(source.tokenizer):
         raise CheckpointError(
             f"{checkpoint}: no tokenizer there, so no text can be read or written; put the "
             "tokenizer.json that the model was trained with into the folder"
         )
+    vocab_size = source.state.model.vocab_size
+    check_tokenizer(source.tokenizer, vocab_size)
     tokenizer = Tokenizer.load(source.tokenizer)
     network = source.network()
-    ids = tokenizer.encode(prompt)
+    ids = tokenizer.encode_prompt(prompt)
     new = generate_tokens(
         network,
         ids,
         max_new_tokens,
         temperature=temperature,
         seed=seed,
-        eos_id=tokenizer.eos_id,
+        ends=tokenizer.end_ids,
+        absent=tokenizer.absent_ids(vocab_size),
     )
     # Together, not apart: a character may begin in the prompt's last token and end in a new one.
     typer.echo(tokenizer.decode(ids + new))

@@ -26,10 +26,11 @@ def import_(
     from teleflm.checkpoint.save import check_place
     from teleflm.checkpoint.stream import state_bytes, write_state
     from teleflm.cli.progress import rank_progress
+    from teleflm.data.tokenizer import check_tokenizer
+    from teleflm.data.tokenizer_files import has_tokenizer
     from teleflm.model.axes import parameter_count
     from teleflm.parallel.world import world
 
-    tokenizer = folder if (folder / "tokenizer.json").is_file() else None
     with world() as (ranks, _):
         if folder.resolve().is_relative_to(out.resolve()):
             raise CheckpointError(f"{out}: holds the model to import; give another place")
@@ -37,14 +38,15 @@ def import_(
         if ranks.first:
             typer.echo(f"{folder}: taking the checksums of its files", err=True)
         state = open_pretrained(folder)
+        check_tokenizer(folder, state.model.vocab_size)
         share = state_bytes(state, ranks.rank, ranks.count)
         with rank_progress("importing", share, ranks) as tell:
-            write_state(out, state, tokenizer, force=force, tell=tell)
+            write_state(out, state, folder, force=force, tell=tell)
         if ranks.first:
             model = state.model
             typer.echo(
                 f"{out}: hidden {model.hidden_size:,}, {model.num_hidden_layers} layers, "
                 f"{model.num_attention_heads} heads in {model.num_key_value_heads} groups, "
                 f"FFN {model.intermediate_size:,}; {parameter_count(model):,} parameters, "
-                f"{'with' if tokenizer else 'without'} a tokenizer"
+                f"{'with' if has_tokenizer(folder) else 'without'} a tokenizer"
             )

@@ -13,9 +13,6 @@ from teleflm.errors import ConfigError
 
 ExportKind = Literal["granite", "llama", "teleflm"]
 
-# Of the Tele-FLM tokenizers: `<s>`, `</s>`, `<pad>`.
-SPECIAL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-
 # µP's base width is part of our models; foreign files say only what the logits are scaled by.
 _BASE_WIDTH = 256
 _SHARED = (

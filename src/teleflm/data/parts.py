@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedWriter
+from teleflm.data.tokenizer import Tokenizer
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass
 class DomainCounts:
-    """What a domain holds; `bytes` are UTF-8 bytes of text, tokens count each `</s>` too."""
+    """What a domain holds; `bytes` are UTF-8 bytes of text, `tokens` count what begins and ends a
+    document too."""
 
     documents: int = 0
     tokens: int = 0
@@ -38,12 +40,14 @@ class DomainWriter:
     """Deals the pieces of one domain to its training and its held-out file."""
 
     def __init__(
-        self, folder: Path, domain: str, dtype: npt.DTypeLike, eos_id: int, share: float
+        self, folder: Path, domain: str, dtype: npt.DTypeLike, tokenizer: Tokenizer, share: float
     ) -> None:
+        """`tokenizer` says how a document begins and ends; it has a token for the latter."""
         self.counts = DomainCounts()
         self._train = IndexedWriter(folder / domain, dtype)
         self._held_out = IndexedWriter(folder / f"{domain}{HELD_OUT_SUFFIX}", dtype)
-        self._eos = np.array([eos_id], dtype)
+        self._opening = np.array(tokenizer.opening, dtype)
+        self._eos = np.array([tokenizer.eos_id], dtype)
         self._share = share
         self._waiting: Piece | None = None
         self._number = 0
@@ -69,13 +73,16 @@ class DomainWriter:
         size = len(piece.text.encode())
         if held_out:
             self._end_document()
-            tokens = np.concatenate([piece.tokens, self._eos])
+            tokens = np.concatenate([self._opening, piece.tokens, self._eos])
             self._held_out.add(tokens)
             self.counts.held_out_tokens += tokens.size
             self.counts.held_out_bytes += size
             return
+        before = self._train.open_tokens
+        if not before:
+            self._train.extend(self._opening)
         self._train.extend(piece.tokens)
-        self.counts.tokens += piece.tokens.size
+        self.counts.tokens += self._train.open_tokens - before
         self.counts.bytes += size
         if piece.ends_document:
             self._end_document()

@@ -15,6 +15,7 @@ from teleflm.data.parts import DomainCounts, DomainWriter, Piece
 from teleflm.data.pieces import cut_pieces
 from teleflm.data.sources import Document, Reading, domains_ahead, iterate_documents, note
 from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_files import SETTINGS
 from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 from teleflm.files import write_whole, written_aside
@@ -103,10 +104,11 @@ def prepare(
 ) -> TokenStore:
     """Tokenize the documents under `paths` into a new token store `out`.
 
-    Every document ends with `</s>`. About the share `held_out` of each domain, spread
-    evenly over it, is kept apart for evaluation; the same input gives the same parts. Documents
-    longer than 16,384 characters are cut at line ends into pieces that may be held out one by one;
-    the pieces between two held-out ones stay one document.
+    A document begins with what the tokenizer puts before a text, and ends with its end of text.
+    About the share `held_out` of each domain, spread evenly over it, is kept apart for evaluation;
+    the same input gives the same parts. Documents longer than 16,384 characters are cut at line
+    ends into pieces that may be held out one by one; the pieces between two held-out ones stay one
+    document.
 
     The store is written aside and renamed, so `out` is whole or is not there; `force` replaces an
     existing store (nothing else). Raises DataError for bad input (see `iterate_documents`), domains
@@ -116,6 +118,11 @@ def prepare(
     if not 0 < held_out < 1:
         raise DataError(f"a held-out share of {held_out} is not between 0 and 1; try 0.02")
     tokenizer = Tokenizer.load(tokenizer_dir)
+    if tokenizer.eos_id is None:
+        raise DataError(
+            f"{tokenizer_dir}: the tokenizer names no token that ends a text, and every document "
+            f"needs one; name it as eos_token in {Path(tokenizer_dir) / SETTINGS}"
+        )
     out = Path(out).absolute()
     _check_free(out, force)
     reading = reading or Reading()
@@ -162,7 +169,7 @@ def _write_domains(
             ids = tokenizer.encode_batch([text for _, text, _ in batch])
             for (domain, text, last), tokens in zip(batch, ids, strict=True):
                 if domain not in writers:
-                    writers[domain] = DomainWriter(folder, domain, dtype, tokenizer.eos_id, share)
+                    writers[domain] = DomainWriter(folder, domain, dtype, tokenizer, share)
                 writers[domain].add(Piece(text, np.array(tokens, dtype), last))
         return _close(writers, tokenizer)
     except BaseException:

@@ -21,7 +21,7 @@ class Evaluation:
 
     Attributes:
         loss: nats a token over all domains' tokens.
-        bpb: bits per byte of each domain; empty without a tokenizer, which knows the bytes.
+        bpb: bits per byte of each domain; empty where the bytes are not known.
         bpb_mean: their plain mean over domains, None without them.
         tokens, bytes: how much was predicted.
     """
@@ -59,7 +59,7 @@ def evaluate(
         DataError: a held-out token outside the vocabulary.
     """
     lengths = mixture.tokenizer.byte_lengths() if mixture.tokenizer else None
-    vocabulary = vocab_size if lengths is None else min(vocab_size, lengths.size)
+    vocabulary = min(vocab_size, mixture.vocab_size or vocab_size)
     nats: dict[str, float] = {}
     counts: dict[str, int] = {}
     sizes: dict[str, int] = {}

@@ -1,9 +1,10 @@
 """Sampling with a key-value cache."""
 
+from collections.abc import Collection, Sequence
+
 import torch
 from torch import Tensor
 
-from teleflm.config.huggingface import SPECIAL_IDS
 from teleflm.errors import DataError
 from teleflm.generation.decoder import IncrementalDecoder
 from teleflm.model.cache import new_cache
@@ -18,33 +19,35 @@ def generate(
     *,
     temperature: float = 0.0,
     seed: int = 0,
-    eos_id: int | None,
+    ends: Collection[int] = (),
+    absent: Sequence[int] = (),
 ) -> list[int]:
     """The tokens that follow `prompt`, without it: at most `max_new_tokens`.
 
-    They end with `eos_id`, or earlier where the context of `max_position_embeddings` tokens is
+    They end with one of `ends`, or earlier where the context of `max_position_embeddings` tokens is
     full. At temperature 0 each is the most likely one, otherwise drawn by a generator of its own
-    from softmax(logits / temperature). An empty prompt starts as a document in training does,
-    after the end of another one: from `eos_id` (from `<s>` where it is None).
+    from softmax(logits / temperature). None of `absent` is ever taken: rows of the embedding that
+    no token of the tokenizer stands for.
 
     Neither the network's mode nor the global random state is touched, so training may call this.
 
     Raises:
-        DataError: a prompt longer than the context, or a token outside the vocabulary.
+        DataError: a prompt that is empty or longer than the context, or a token outside the
+            vocabulary.
     """
     model = network.config
-    start = prompt or [SPECIAL_IDS["bos_token_id"] if eos_id is None else eos_id]
-    _check_prompt(start, model.vocab_size, model.max_position_embeddings)
-    room = min(max_new_tokens, model.max_position_embeddings - len(start))
+    _check_prompt(prompt, model.vocab_size, model.max_position_embeddings)
+    room = min(max_new_tokens, model.max_position_embeddings - len(prompt))
     decoder = IncrementalDecoder(network)
-    cache = new_cache(model.num_hidden_layers, len(start) + room)
+    cache = new_cache(model.num_hidden_layers, len(prompt) + room)
     device = network.lm_head.weight.device
     random = torch.Generator(device).manual_seed(seed)
+    left_out = torch.tensor(absent, dtype=torch.long, device=device)
     new: list[int] = []
-    fed = start
-    while len(new) < room and (not new or new[-1] != eos_id):
+    fed = prompt
+    while len(new) < room and (not new or new[-1] not in ends):
         (logits,) = decoder.logits(torch.tensor([fed], device=device), cache)
-        fed = [_choose(logits, temperature, random)]
+        fed = [_choose(logits.index_fill(0, left_out, -torch.inf), temperature, random)]
         new += fed
     return new
 
@@ -59,6 +62,8 @@ def _choose(logits: Tensor, temperature: float, random: torch.Generator) -> int:
 
 
 def _check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+    if not prompt:
+        raise DataError("the prompt has no tokens; give one to go on from")
     if len(prompt) > context:
         raise DataError(
             f"the prompt has {len(prompt):,} tokens and the model's context {context:,}; shorten it"

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
+from teleflm.checkpoint.load import find_checkpoint
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig
 from teleflm.data.mixture import Mixture
+from teleflm.data.tokenizer_files import copy_tokenizer, has_tokenizer
 from teleflm.growth.event import Lineage
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.engine import Engine, OneProcess
@@ -63,8 +65,7 @@ def prepare(
             state = in_precision(state, manifest.config, config)
     else:
         state = start_state(config, mixture, ranks, held)
-    tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
-    ranks.from_first(lambda: _write_down(config, mixture))
+    tokenizer = ranks.from_first(lambda: _write_down(config, mixture, fresh=found is None))
     learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, device))
     run = Run(config, state, learner, mixture, tokenizer, ranks)
     if ranks.first and found is not None:
@@ -91,11 +92,20 @@ def _tell_layout(config: RunConfig, layout: Layout) -> None:
     )
 
 
-def _write_down(config: RunConfig, mixture: Mixture) -> None:
+def _write_down(config: RunConfig, mixture: Mixture, fresh: bool) -> Path | None:
+    """Write the run's configuration and what belongs to its text; where the latter is, if any."""
     directory = Path(config.run_dir)
-    if mixture.tokenizer is not None:
-        mixture.tokenizer.save(directory / TOKENIZER)
+    own = directory / TOKENIZER
+    known = not fresh and has_tokenizer(own)
+    if fresh and config.start_from is not None:
+        # The special ids of a model from elsewhere too, which the text does not bring.
+        parent = find_checkpoint(Path(config.start_from)) / TOKENIZER
+        copy_tokenizer(parent, own)
+        known = has_tokenizer(parent)
+    if mixture.tokenizer is not None and not known:
+        mixture.tokenizer.save(own)
     write_yaml(directory / "config.yaml", config)
+    return own if own.is_dir() else None
 
 
 def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Engine:

@@ -23,6 +23,7 @@ from teleflm.config.growth import GrowthConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_files import has_tokenizer
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.event import Event, run_start
 from teleflm.growth.grow import Growth, grow_lazily
@@ -133,7 +134,7 @@ def check_same_tokenizer(folder: Path, mixture: Mixture) -> None:
     Raises:
         ConfigError: the data was made with another one.
     """
-    if mixture.tokenizer is None or not folder.is_dir():
+    if mixture.tokenizer is None or not has_tokenizer(folder):
         return
     if Tokenizer.load(folder).fingerprint != mixture.tokenizer.fingerprint:
         raise ConfigError(

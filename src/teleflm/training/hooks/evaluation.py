@@ -62,17 +62,19 @@ class Evaluate(Hook):
         tokenizer, config = run.mixture.tokenizer, run.config
         if tokenizer is None:
             return
+        absent = tokenizer.absent_ids(run.learner.model.vocab_size)
         for prompt in config.evaluation.prompts:
+            ids = tokenizer.encode_prompt(prompt)
             with autocast(run.learner.engine.device, config.training.precision):
                 new = generate(
                     run.learner.network,
-                    tokenizer.encode(prompt),
+                    ids,
                     config.evaluation.sample_tokens,
-                    eos_id=tokenizer.eos_id,
+                    ends=tokenizer.end_ids,
+                    absent=absent,
                 )
-            self._samples.append(
-                {"step": run.step, "prompt": prompt, "text": tokenizer.decode(new)}
-            )
+            text = tokenizer.decode_after(ids, new)
+            self._samples.append({"step": run.step, "prompt": prompt, "text": text})
 
     def close(self) -> None:
         self._open.close()

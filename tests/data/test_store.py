@@ -45,7 +45,7 @@ def test_every_document_is_in_one_part_and_in_order(corpus: Path, store: TokenSt
 def test_counts_are_those_of_the_files(corpus: Path, store: TokenStore) -> None:
     assert list(store.domains) == ["chinese", "code", "english"]
     assert store.vocab_size == store.tokenizer.vocab_size
-    lengths = store.tokenizer.byte_lengths()
+    lengths = store.tokenizer.byte_lengths
     assert lengths is not None
     for domain, counts in store.domains.items():
         train, held_out = store.train(domain), store.held_out(domain)
@@ -117,7 +117,7 @@ def test_a_single_piece_is_divided(
     made = prepare([path], tokenizer_dir, tmp_path / "store", held_out=0.1)
     assert texts(made.train("tiny"), made.tokenizer) == [train]
     assert texts(made.held_out("tiny"), made.tokenizer) == [held_out]
-    counts, bytes_of = made.domains["tiny"], made.tokenizer.byte_lengths()
+    counts, bytes_of = made.domains["tiny"], made.tokenizer.byte_lengths
     assert bytes_of is not None
     assert counts.bytes == len(train.encode())
     assert counts.held_out_bytes == len(held_out.encode())

@@ -31,7 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def lengths_of(tokenizer: Tokenizer) -> np.ndarray:
-    found = tokenizer.byte_lengths()
+    found = tokenizer.byte_lengths
     assert found is not None
     return found
 
@@ -173,7 +173,7 @@ def test_any_tokenizer_of_a_folder(folders: dict[str, Path], kind: str) -> None:
         if kind != "unigram":  # which has no token for some of these characters
             assert loaded.decode(ids) == text
     assert loaded.encode_prompt("") == ([1] if kind == "pieces" else [loaded.eos_id])
-    assert (loaded.byte_lengths() is None) == (kind in ("pieces", "unigram"))
+    assert (loaded.byte_lengths is None) == (kind in ("pieces", "unigram"))
 
 
 def test_what_a_continuation_adds_keeps_its_space(folders: dict[str, Path]) -> None:
@@ -212,7 +212,7 @@ def test_a_text_that_is_changed_has_other_bytes_than_its_tokens(
 ) -> None:
     content = json.loads((tokenizer_dir / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {part: value}))
-    assert Tokenizer.load(tmp_path).byte_lengths() is None
+    assert Tokenizer.load(tmp_path).byte_lengths is None
 
 
 def test_a_vocabulary_without_a_byte_drops_text(tokenizer_dir: Path, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_vocabulary_without_a_byte_drops_text(tokenizer_dir: Path, tmp_path: P
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     dropping = Tokenizer.load(tmp_path)
     assert dropping.decode(dropping.encode("a\x00b")) == "ab"
-    assert dropping.byte_lengths() is None
+    assert dropping.byte_lengths is None
 
 
 def test_ends_of_text_and_holes_of_the_vocabulary(folders: dict[str, Path], tmp_path: Path) -> None:

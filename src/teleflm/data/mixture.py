@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedTokens
 from teleflm.data.store import TokenStore
+from teleflm.data.text_bytes import read_text_bytes
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError
 
@@ -17,6 +21,7 @@ class Domain:
     """One domain of a mixture. Weights are relative; a weight of 0 is only evaluated.
 
     `bytes` are the training part's, as UTF-8 text; None for a Megatron prefix, which knows none.
+    `held_out_bytes` are those of each held-out document, where a file keeps them.
     """
 
     name: str
@@ -24,6 +29,7 @@ class Domain:
     train: IndexedTokens
     held_out: IndexedTokens | None
     bytes: int | None = None
+    held_out_bytes: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,12 @@ def _open_source(name: str, source: str, weight: float, stores: list[TokenStore]
                 f"data.path.{name}: {source} is neither a token store nor the prefix of a .bin "
                 "and .idx pair"
             )
-        held_out = path.with_name(path.name + HELD_OUT_SUFFIX)
-        exists = held_out.with_name(f"{held_out.name}.idx").exists()
-        return Domain(
-            name, weight, IndexedTokens(path), IndexedTokens(held_out) if exists else None
-        )
+        beside = path.with_name(path.name + HELD_OUT_SUFFIX)
+        if not beside.with_name(f"{beside.name}.idx").exists():
+            return Domain(name, weight, IndexedTokens(path), None)
+        held_out = IndexedTokens(beside)
+        sizes = read_text_bytes(beside, held_out)
+        return Domain(name, weight, IndexedTokens(path), held_out, None, sizes)
     store = TokenStore(path)
     stores.append(store)
     inner = name if name in store.domains or len(store.domains) != 1 else next(iter(store.domains))
@@ -91,9 +98,9 @@ def _open_source(name: str, source: str, weight: float, stores: list[TokenStore]
 def _of_store(store: TokenStore, inner: str, name: str, weight: float) -> Domain:
     """The store's domain `inner`, in the mixture as `name`."""
     counts = store.domains.get(inner)
-    return Domain(
-        name, weight, store.train(inner), store.held_out(inner), counts.bytes if counts else None
-    )
+    train, held_out = store.train(inner), store.held_out(inner)
+    sizes = read_text_bytes(store.path / f"{inner}{HELD_OUT_SUFFIX}", held_out)
+    return Domain(name, weight, train, held_out, counts.bytes if counts else None, sizes)
 
 
 def _common_tokenizer(stores: Sequence[TokenStore], explicit: Tokenizer | None) -> Tokenizer | None:

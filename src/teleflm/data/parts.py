@@ -1,5 +1,6 @@
 """A domain's text dealt to its two parts, one to train on and one held out for evaluation."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedWriter
+from teleflm.data.text_bytes import write_text_bytes
 from teleflm.data.tokenizer import Tokenizer
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -42,13 +44,19 @@ class DomainWriter:
     def __init__(
         self, folder: Path, domain: str, dtype: npt.DTypeLike, tokenizer: Tokenizer, share: float
     ) -> None:
-        """`tokenizer` says how a document begins and ends; it has a token for the latter."""
+        """`tokenizer` says how a document begins and ends; it has a token for the latter.
+
+        Where its tokens do not say how many bytes of text they stand for, the held-out part keeps
+        that of each document.
+        """
         self.counts = DomainCounts()
         self._train = IndexedWriter(folder / domain, dtype)
-        self._held_out = IndexedWriter(folder / f"{domain}{HELD_OUT_SUFFIX}", dtype)
+        self._held_out_prefix = folder / f"{domain}{HELD_OUT_SUFFIX}"
+        self._held_out = IndexedWriter(self._held_out_prefix, dtype)
         self._opening = np.array(tokenizer.opening, dtype)
         self._eos = np.array([tokenizer.eos_id], dtype)
         self._share = share
+        self._held_out_bytes = array("q") if tokenizer.byte_lengths is None else None
         self._waiting: Piece | None = None
         self._number = 0
 
@@ -77,6 +85,8 @@ class DomainWriter:
             self._held_out.add(tokens)
             self.counts.held_out_tokens += tokens.size
             self.counts.held_out_bytes += size
+            if self._held_out_bytes is not None:
+                self._held_out_bytes.append(size)
             return
         before = self._train.open_tokens
         if not before:
@@ -115,6 +125,8 @@ class DomainWriter:
         self.counts.held_out_documents = self._held_out.documents
         self._train.close()
         self._held_out.close()
+        if self._held_out_bytes is not None:
+            write_text_bytes(self._held_out_prefix, self._held_out_bytes)
         return True
 
     def discard(self) -> None:

@@ -164,6 +164,7 @@ class Tokenizer:
         """The ids of a model's vocabulary that are no token here: they pad its embedding."""
         return [index for index in range(vocab_size) if index not in self._ids]
 
+    @functools.cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64] | None:
         """UTF-8 bytes of text that each token stands for, shape (vocab_size,); 0 for special ones.
 

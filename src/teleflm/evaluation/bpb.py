@@ -1,4 +1,8 @@
-"""Bits per byte: the loss of held-out text in a unit that does not depend on the tokenizer."""
+"""Bits per byte: the loss of held-out text in a unit that does not depend on the tokenizer.
+
+The bytes are those of the text as it was in the corpus. The tokens of our own tokenizers say how
+many they are; of others the store does, see `teleflm.data.text_bytes`.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,6 +13,7 @@ from torch import Tensor
 
 from teleflm.data.loader import held_out_windows
 from teleflm.data.mixture import Mixture
+from teleflm.data.text_bytes import text_bytes_between
 from teleflm.errors import DataError
 
 # Rows at a time, so that an evaluation needs no more memory than a small training step.
@@ -58,15 +63,15 @@ def evaluate(
     Raises:
         DataError: a held-out token outside the vocabulary.
     """
-    lengths = mixture.tokenizer.byte_lengths() if mixture.tokenizer else None
+    lengths = mixture.tokenizer.byte_lengths if mixture.tokenizer else None
     vocabulary = min(vocab_size, mixture.vocab_size or vocab_size)
     nats: dict[str, float] = {}
     counts: dict[str, int] = {}
-    sizes: dict[str, int] = {}
+    sizes: dict[str, float] = {}
     for domain in mixture.domains:
         if domain.held_out is None:
             continue
-        total, count, size = 0.0, 0, 0
+        total, count, size = 0.0, 0, 0.0
         left = max(1, tokens // sequence_length)
         rows = min(left, rows_at_once or max(1, _TOKENS_AT_A_TIME // sequence_length))
         for windows in held_out_windows(domain.held_out, sequence_length, rows):
@@ -83,6 +88,9 @@ def evaluate(
             size += int(lengths[real].sum()) if lengths is not None else 0
             if not left:
                 break
+        if lengths is None and domain.held_out_bytes is not None:
+            # The first token is not predicted.
+            size = text_bytes_between(domain.held_out, domain.held_out_bytes, 1, count + 1)
         if count:
             nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size
     if not nats:
@@ -93,5 +101,5 @@ def evaluate(
         bpb=bpb,
         bpb_mean=sum(bpb.values()) / len(bpb) if bpb else None,
         tokens=sum(counts.values()),
-        bytes=sum(sizes.values()),
+        bytes=round(sum(sizes.values())),
     )

@@ -140,6 +140,25 @@ def test_ids_travel_without_a_tokenizer(tmp_path: Path, teleflm: Command) -> Non
     assert ids_in(tmp_path / "d") == [expected, expected]
 
 
+def test_a_model_of_sentencepiece_alone_is_named_with_the_way_out(
+    tmp_path: Path, teleflm: Command
+) -> None:
+    folder = model_folder(tmp_path / "a")
+    (folder / "tokenizer.model").write_bytes(b"pieces")
+    (tmp_path / "text.txt").write_text("".join(TEXTS))
+    prepare = ("data", "prepare", "--tokenizer", folder, "--out", tmp_path / "o")
+    for command in (("generate", folder, "The ship"), (*prepare, tmp_path / "text.txt")):
+        done = teleflm(*command)
+        assert done.code == 2
+        assert "a/tokenizer.json: no such file, and tokenizer.model beside it" in done.err
+        assert f"save_pretrained({str(folder)!r})" in done.err
+    imported = teleflm("import", folder, tmp_path / "c")
+    assert imported.code == 0
+    assert "without a tokenizer" in imported.out and "tokenizer.model beside it" in imported.err
+    # It stays with the model, to be converted later.
+    assert (tmp_path / "c" / "tokenizer" / "tokenizer.model").read_bytes() == b"pieces"
+
+
 def test_no_ids_are_made_up(tmp_path: Path, teleflm: Command) -> None:
     nothing = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     folder = model_folder(tmp_path / "a", **nothing)

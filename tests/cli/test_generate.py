@@ -10,7 +10,7 @@ from teleflm.cli.export import export
 from teleflm.cli.generate import generate
 from teleflm.config.model import ModelConfig
 from teleflm.data.tokenizer import Tokenizer, train_tokenizer
-from teleflm.errors import CheckpointError
+from teleflm.errors import DataError
 from teleflm.generation.generate import generate as generate_tokens
 from teleflm.model.init import build_model, initial_state
 from tests.growing import opened_of
@@ -65,5 +65,5 @@ def test_the_end_of_the_context_is_said(folder: Path, capsys: pytest.CaptureFixt
 
 def test_without_a_tokenizer_there_is_no_text(tmp_path: Path) -> None:
     export_model(opened_of(MODEL, initial_state(MODEL, 1)), tmp_path / "out", "llama")
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+    with pytest.raises(DataError, match=r"tokenizer\.json: no such file"):
         generate(tmp_path / "out", "A")

@@ -28,12 +28,11 @@ def generate(
     """
     from teleflm.checkpoint.open import open_state
     from teleflm.data.tokenizer import Tokenizer, check_tokenizer
-    from teleflm.data.tokenizer_files import has_tokenizer
     from teleflm.errors import CheckpointError
     from teleflm.generation.generate import generate as generate_tokens
 
     source = open_state(checkpoint)
-    if source.tokenizer is None or not has_tokenizer(source.tokenizer):
+    if source.tokenizer is None:
         raise CheckpointError(
             f"{checkpoint}: no tokenizer there, so no text can be read or written; put the "
             "tokenizer.json that the model was trained with into the folder"

@@ -27,7 +27,7 @@ def import_(
     from teleflm.checkpoint.stream import state_bytes, write_state
     from teleflm.cli.progress import rank_progress
     from teleflm.data.tokenizer import check_tokenizer
-    from teleflm.data.tokenizer_files import has_tokenizer
+    from teleflm.data.tokenizer_files import has_tokenizer, missing_tokenizer
     from teleflm.model.axes import parameter_count
     from teleflm.parallel.world import world
 
@@ -50,3 +50,5 @@ def import_(
                 f"FFN {model.intermediate_size:,}; {parameter_count(model):,} parameters, "
                 f"{'with' if has_tokenizer(folder) else 'without'} a tokenizer"
             )
+            if not has_tokenizer(folder):
+                typer.echo(f"note: {missing_tokenizer(folder)}", err=True)

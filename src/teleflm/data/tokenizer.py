@@ -22,6 +22,7 @@ from teleflm.data.tokenizer_files import (
     copy_tokenizer,
     generation_settings,
     has_tokenizer,
+    missing_tokenizer,
     special_tokens,
 )
 from teleflm.data.unpack import Progress
@@ -239,10 +240,7 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise DataError(
-            f"{file}: no such file; train a tokenizer with: "
-            f"teleflm tokenizer train --vocab-size N --out {file.parent} PATH…"
-        ) from error
+        raise DataError(missing_tokenizer(file.parent)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
 

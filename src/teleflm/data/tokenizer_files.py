@@ -14,11 +14,12 @@ from teleflm.errors import DataError
 from teleflm.files import write_whole
 
 DEFINITION = "tokenizer.json"
+SENTENCEPIECE = "tokenizer.model"
 SETTINGS = "tokenizer_config.json"
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = (
     DEFINITION,
-    "tokenizer.model",
+    SENTENCEPIECE,
     SETTINGS,
     "special_tokens_map.json",
     "added_tokens.json",
@@ -32,6 +33,22 @@ _USUAL_NAMES = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "
 def has_tokenizer(folder: Path | None) -> bool:
     """Whether text can be read and written with what lies there."""
     return folder is not None and (folder / DEFINITION).is_file()
+
+
+def missing_tokenizer(folder: Path) -> str:
+    """What to say of a folder without a tokenizer.json, and the way out."""
+    file = folder / DEFINITION
+    if not (folder / SENTENCEPIECE).is_file():
+        return (
+            f"{file}: no such file; put the one that the model was trained with there, or "
+            f"train a tokenizer with: teleflm tokenizer train --vocab-size N --out {folder} PATH…"
+        )
+    return (
+        f"{file}: no such file, and {SENTENCEPIECE} beside it cannot be read as it is; convert it "
+        'once with: pip install transformers sentencepiece protobuf && python -c "from '
+        f"transformers import AutoTokenizer as A; A.from_pretrained({str(folder)!r})"
+        f'.save_pretrained({str(folder)!r})"'
+    )
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

@@ -161,6 +161,17 @@ def test_the_cache_continues_positions(groups: int, prompt: int) -> None:
     assert all(layer.length == 12 for layer in cache)
 
 
+def test_what_a_cache_cannot_hold_or_order_is_an_error() -> None:
+    network, ids = network_of(WIDE), tokens(length=12)
+    with torch.no_grad():
+        network(ids[:, :4], cache := new_cache(2, 4))
+        with pytest.raises(ValueError, match="4 cached and 1 new positions in a cache of 4"):
+            network(ids[:, 4:5], cache)
+        network(ids[:, :4], cache := new_cache(2, 12))
+        with pytest.raises(ValueError, match="2 new positions behind cached ones"):
+            network(ids[:, 4:6], cache)
+
+
 def test_multipliers_are_not_rounded_by_a_cast() -> None:
     network = network_of(MODEL.model_copy(update={"output_mult": 0.1})).bfloat16()
     assert network.logit_multiplier.item() == 0.1 * 256 / 32

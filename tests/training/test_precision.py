@@ -79,7 +79,7 @@ def test_a_run_goes_on_where_its_precision_is_slow(
     train(run_in(store, moved, "auto", steps=5))
     told = capsys.readouterr().err
     assert told.count("bf16, whose products take this machine 1.3e+02 times as long") == 1
-    assert "training.dtype=fp32 on the command line" in told
+    assert "it can go on in fp32" in told
     assert saved(moved) == ("bf16", [])
     assert losses(moved) == losses(stayed)[:5]
 
@@ -111,3 +111,6 @@ def test_a_change_is_told_once(store: TokenStore, tmp_path: Path) -> None:
     assert [event.operator for event in changed.lineage] == ["init", "precision"]
     # Rolled back to the checkpoint that it changed at, which itself knows of nothing.
     assert in_precision(changed, before, now) is changed
+    # Back again, by a checkpoint that knows of neither: what was last is what it goes on from.
+    again = in_precision(changed, before, before)
+    assert [event.precision for event in again.lineage] == [None, "fp32", "bf16"]

@@ -56,7 +56,10 @@ def prepare(
     if found is not None:
         manifest, state = found
         if rolled_back is not None:
-            state = replace(state, lineage=rolled_back)
+            # What was read and spent since the checkpoint stays so.
+            last = rolled_back[-1]
+            spent = {name: getattr(last, name) for name in ("tokens", "sequences", "flops")}
+            state = replace(state, lineage=rolled_back, **spent)
         check_same_run(config, manifest.config, directory)
         check_same_tokenizer(directory / TOKENIZER, mixture)
         if manifest.config is not None:

@@ -1,5 +1,6 @@
 import json
 import resource
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from teleflm.data import store as store_module
 from teleflm.data.find import find_corpus
+from teleflm.data.pieces import PIECE_CHARACTERS
 from teleflm.data.sources import Reading, iterate_documents
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer
@@ -153,10 +155,35 @@ def test_batches_of_any_size_give_the_same_tokens(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "BATCH_CHARACTERS", 700)
+    monkeypatch.setattr(store_module, "BATCH_BYTES", 700)
     again = prepare([corpus], tokenizer_dir, tmp_path / "again", held_out=0.1)
     for domain in store.domains:
         assert np.array_equal(store.train(domain).tokens, again.train(domain).tokens)
+
+
+def test_a_record_of_any_length_takes_no_more_memory_than_it_must(
+    tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 8_000_000
+    path = write_jsonl(tmp_path / "d.jsonl", ["a word " * (length // 7), "another"])
+    batches: list[int] = []
+
+    def encode(_: Tokenizer, texts: list[str]) -> list[list[int]]:
+        batches.append(sum(map(len, texts)))
+        return [[5] * (len(text) // 4) for text in texts]
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", encode)
+    tracemalloc.start()
+    try:
+        made = prepare([path], tokenizer_dir, tmp_path / "store")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(batches) == pytest.approx(length, abs=20)
+    assert max(batches) < store_module.BATCH_BYTES + PIECE_CHARACTERS
+    assert made.domains["d"].documents + made.domains["d"].held_out_documents > 2
+    # The line and its text side by side, and a little more for what is under way.
+    assert peak < 2 * length + 8_000_000
 
 
 def test_special_strings_in_a_document_do_not_end_it(tokenizer_dir: Path, tmp_path: Path) -> None:

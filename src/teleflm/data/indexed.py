@@ -75,11 +75,16 @@ class IndexedWriter:
         Raises DataError where one does not fit.
         """
         row = np.asarray(tokens)
-        if row.size and not (self._range.min <= row.min() and row.max() <= self._range.max):
+        # What has the file's own type fits it.
+        if (
+            row.dtype != self._dtype
+            and row.size
+            and not (self._range.min <= row.min() and row.max() <= self._range.max)
+        ):
             raise DataError(
                 f"{self._prefix}: tokens {row.min()} to {row.max()} do not fit {self._dtype.name}"
             )
-        self._bin.write(row.astype(self._dtype, copy=False).tobytes())
+        self._bin.write(row.astype(self._dtype, copy=False).data)
         self.open_tokens += row.size
 
     @property

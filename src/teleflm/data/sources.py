@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from teleflm.data.domains import MOST_DOMAINS, file_domain
-from teleflm.data.find import PARQUET, Corpus, CorpusFile, body_of
+from teleflm.data.find import PARQUET, Corpus, CorpusFile
 from teleflm.data.records import Record, json_lines, json_values, missing_key, parquet_records
 from teleflm.data.unpack import Progress, decode, unpacked_blocks
 from teleflm.errors import DataError
@@ -47,7 +47,7 @@ class Reading:
 
     def asks_records(self, file: CorpusFile) -> bool:
         """Whether a record of `file` may say what its domain is."""
-        return self.domain is None and self.domain_by == "record" and not _is_text(file.path)
+        return self.domain is None and self.domain_by == "record" and not _is_text(file)
 
 
 class Document(NamedTuple):
@@ -63,9 +63,9 @@ def domains_ahead(corpus: Corpus, reading: Reading) -> set[str]:
     Files whose records may name a domain are looked into only where their own names would be too
     many, and only at the first document of each.
     """
-    certain = {reading.file_domain(f) for f in corpus.files if not reading.asks_records(f)}
     asked = [file for file in corpus.files if reading.asks_records(file)]
-    if len({reading.file_domain(file) for file in asked} | certain) <= MOST_DOMAINS:
+    certain = {reading.file_domain(f) for f in corpus.files if not reading.asks_records(f)}
+    if len(certain.union(map(reading.file_domain, asked))) <= MOST_DOMAINS:
         return certain
     for file in asked:
         documents = _Reader(reading, lambda _: None).read(file)
@@ -133,28 +133,27 @@ class _Reader:
 
     def _documents(self, file: CorpusFile) -> Iterator[Document]:
         path, reading, domain = file.path, self._reading, self._reading.file_domain(file)
-        if _is_text(path):
-            for part in _texts(path, unpacked_blocks(path, self._progress)):
+        if _is_text(file):
+            for part in _texts(path, unpacked_blocks(file, self._progress)):
                 yield Document(part, domain)
             return
         asked = reading.asks_records(file)
-        for where, record in self._records(path):
+        for where, record in self._records(file):
             text = _text(record, reading.text_key, where)
             if text is None:
                 self._nulls[path] += 1
             else:
                 yield Document(text, (asked and _domain(record, where)) or domain)
 
-    def _records(self, path: Path) -> Iterator[Record]:
-        body = body_of(path)
-        if body == PARQUET:
-            return parquet_records(path, self._reading.text_key, self._progress)
-        read = json_lines if body == ".jsonl" else json_values
-        return read(path, unpacked_blocks(path, self._progress))
+    def _records(self, file: CorpusFile) -> Iterator[Record]:
+        if file.body == PARQUET:
+            return parquet_records(file.path, self._reading.text_key, self._progress)
+        read = json_lines if file.body == ".jsonl" else json_values
+        return read(file.path, unpacked_blocks(file, self._progress))
 
 
-def _is_text(path: Path) -> bool:
-    return body_of(path) in (".txt", ".md")
+def _is_text(file: CorpusFile) -> bool:
+    return file.body in (".txt", ".md")
 
 
 def _text(record: Any, key: str, where: str) -> str | None:

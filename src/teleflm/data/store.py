@@ -3,10 +3,12 @@
 import functools
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
 from teleflm.data.find import find_corpus
@@ -22,8 +24,11 @@ from teleflm.files import write_whole, written_aside
 FORMAT = 1
 STORE_FILE = "store.json"
 # Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
-# way through the tokenizers library.
-BATCH_CHARACTERS = 1 << 20
+# way through the tokenizers library, and a byte may be a token.
+BATCH_BYTES = 1 << 19
+
+Batch = list[tuple[str, str, bool]]
+"""Pieces as (domain, text, whether it ends its document)."""
 
 
 class TokenStore:
@@ -158,12 +163,11 @@ def _write_domains(
     dtype = token_dtype(tokenizer.vocab_size)
     writers: dict[str, DomainWriter] = {}
     try:
-        for batch in _batches(documents):
-            ids = tokenizer.encode_batch([text for _, text, _ in batch])
-            for (domain, text, last), tokens in zip(batch, ids, strict=True):
+        for batch, tokens in _encoded(_batches(documents), tokenizer, dtype):
+            for (domain, text, last), row in zip(batch, tokens, strict=True):
                 if domain not in writers:
                     writers[domain] = DomainWriter(folder, domain, dtype, tokenizer.eos_id, share)
-                writers[domain].add(Piece(text, np.array(tokens, dtype), last))
+                writers[domain].add(Piece(text, row, last))
         return _close(writers, tokenizer)
     except BaseException:
         for writer in writers.values():
@@ -189,17 +193,42 @@ def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, 
     return whole
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[tuple[str, str, bool]]]:
-    """Pieces as (domain, text, whether it ends its document), about BATCH_CHARACTERS at a time."""
-    batch: list[tuple[str, str, bool]] = []
-    characters = 0
+def _encoded(
+    batches: Iterable[Batch], tokenizer: Tokenizer, dtype: npt.DTypeLike
+) -> Iterator[tuple[Batch, list[npt.NDArray[np.integer]]]]:
+    """Each batch with its tokens, while the next one is already with the tokenizer.
+
+    The tokenizer works without Python's lock, so reading and writing cost it no time.
+    """
+
+    def encode(batch: Batch) -> list[npt.NDArray[np.integer]]:
+        return [
+            np.array(ids, dtype) for ids in tokenizer.encode_batch([text for _, text, _ in batch])
+        ]
+
+    with ThreadPoolExecutor(1) as thread:
+        before: tuple[Batch, Future[list[npt.NDArray[np.integer]]]] | None = None
+        for batch in batches:
+            ahead = batch, thread.submit(encode, batch)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = ahead
+        if before is not None:
+            yield before[0], before[1].result()
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[Batch]:
+    """The pieces of all documents, about BATCH_BYTES at a time."""
+    batch: Batch = []
+    size = 0
     for document in documents:
-        pieces = list(cut_pieces(document.text))
-        for number, text in enumerate(pieces, start=1):
-            batch.append((document.domain, text, number == len(pieces)))
-            characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
+        rest = len(document.text)
+        for text in cut_pieces(document.text):
+            rest -= len(text)
+            batch.append((document.domain, text, not rest))
+            size += len(text) if text.isascii() else len(text.encode())
+            if size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
     if batch:
         yield batch

@@ -20,6 +20,8 @@ from teleflm.errors import DataError
 from teleflm.files import write_whole
 
 UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
+# Bytes of a word that merges are learnt from.
+LONGEST_WORD = 64
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
@@ -155,14 +157,16 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists() and not force:
         raise DataError(f"{out} has a tokenizer already; choose another folder or use --force")
     library = tokenizers.Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            # One token a digit: a number is then written in one way only, place by place, and not
-            # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    words = [
+        # One token a digit: a number is then written in one way only, place by place, and not
+        # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
+    # Each merge goes through every word that has its pair. A text without spaces is a single word,
+    # so learning is from parts of it; the tokenizer itself cuts nothing.
+    parts = pre_tokenizers.Split(tokenizers.Regex(f".{{1,{LONGEST_WORD}}}"), "isolated")
+    library.pre_tokenizer = pre_tokenizers.Sequence([*words, parts])
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -174,6 +178,7 @@ def train_tokenizer(
     )
     documents = iterate_documents(find_corpus(paths), reading, progress=progress)
     library.train_from_iterator(_training_texts(documents), trainer)
+    library.pre_tokenizer = pre_tokenizers.Sequence(words)
     tokenizer = Tokenizer(library.to_str(pretty=True), "the trained tokenizer")
     tokenizer.save(out)
     return tokenizer

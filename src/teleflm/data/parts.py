@@ -1,9 +1,9 @@
 """A domain's text dealt to its two parts, one to train on and one held out for evaluation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +38,44 @@ class DomainWriter:
     """Deals the pieces of one domain to its training and its held-out file."""
 
     def __init__(
-        self, folder: Path, domain: str, dtype: npt.DTypeLike, eos_id: int, share: float
+        self,
+        folder: Path,
+        domain: str,
+        dtype: npt.DTypeLike,
+        eos_id: int,
+        share: float,
+        saved: dict[str, Any] | None = None,
     ) -> None:
-        self.counts = DomainCounts()
-        self._train = IndexedWriter(folder / domain, dtype)
-        self._held_out = IndexedWriter(folder / f"{domain}{HELD_OUT_SUFFIX}", dtype)
+        """A new writer, or with `saved` one as it was when `save` returned that (DataError)."""
         self._eos = np.array([eos_id], dtype)
         self._share = share
-        self._waiting: Piece | None = None
-        self._number = 0
+        train, held_out = folder / domain, folder / f"{domain}{HELD_OUT_SUFFIX}"
+        if saved is None:
+            self.counts = DomainCounts()
+            self._train, self._held_out = (
+                IndexedWriter(prefix, dtype) for prefix in (train, held_out)
+            )
+            self._waiting: Piece | None = None
+            self._number = 0
+            return
+        self.counts = DomainCounts(**saved["counts"])
+        self._train = IndexedWriter.resume(train, dtype, saved["train"])
+        self._held_out = IndexedWriter.resume(held_out, dtype, saved["held_out"])
+        text, tokens, ends_document = saved["waiting"]
+        self._waiting = Piece(text, np.array(tokens, dtype), ends_document)
+        self._number = saved["number"]
+
+    def save(self) -> dict[str, Any]:
+        """Have all that was added on disk; what a writer that goes on takes, as JSON."""
+        assert self._waiting is not None
+        text, tokens, ends_document = self._waiting
+        return {
+            "counts": asdict(self.counts),
+            "train": self._train.save(),
+            "held_out": self._held_out.save(),
+            "waiting": [text, tokens.tolist(), ends_document],
+            "number": self._number,
+        }
 
     def add(self, piece: Piece) -> None:
         """Take the next piece of the domain."""
@@ -109,6 +138,11 @@ class DomainWriter:
         self._train.close()
         self._held_out.close()
         return True
+
+    def leave(self) -> None:
+        """Give up, and leave what was written so far."""
+        self._train.leave()
+        self._held_out.leave()
 
     def discard(self) -> None:
         """Give up: remove what was written so far."""

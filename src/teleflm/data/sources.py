@@ -1,7 +1,6 @@
 """Documents out of text, JSON and Parquet files, packed or not, streamed in bounded memory."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -68,7 +67,7 @@ def domains_ahead(corpus: Corpus, reading: Reading) -> set[str]:
     if len(certain.union(map(reading.file_domain, asked))) <= MOST_DOMAINS:
         return certain
     for file in asked:
-        documents = _Reader(reading, lambda _: None).read(file)
+        documents = Reader(reading).read(file)
         certain |= {document.domain for document in islice(documents, 1)}
         if len(certain) > MOST_DOMAINS:
             break
@@ -90,7 +89,7 @@ def iterate_documents(
     """
     for line in corpus.left_out:
         note(line)
-    reader = _Reader(reading or Reading(), progress or (lambda _: None))
+    reader = Reader(reading or Reading(), progress)
     for file in corpus.files:
         yield from reader.read(file)
     reader.tell(len(corpus.files))
@@ -101,35 +100,59 @@ def note(line: str) -> None:
     print(f"note: {line}", file=sys.stderr, flush=True)
 
 
-class _Reader:
+@dataclass
+class LeftOut:
+    """What was left out of the files that were read: records whose text is null, and files."""
+
+    nulls: int = 0
+    files_with_nulls: int = 0
+    first_with_nulls: str = ""
+    empty_files: int = 0
+    first_empty: str = ""
+
+
+class Reader:
     """Reads files, and counts what it leaves out."""
 
-    def __init__(self, reading: Reading, progress: Progress) -> None:
-        self._reading, self._progress = reading, progress
-        self._nulls: Counter[Path] = Counter()
-        self._empty: list[Path] = []
+    def __init__(self, reading: Reading, progress: Progress | None = None) -> None:
+        self._reading, self._progress = reading, progress or (lambda _: None)
+        self.left_out = LeftOut()
+
+    def go_on(self, left_out: LeftOut, files: list[CorpusFile]) -> None:
+        """Take `files` as read, in which this was left out."""
+        self.left_out = left_out
+        self._progress(sum(file.bytes for file in files))
 
     def read(self, file: CorpusFile) -> Iterator[Document]:
-        empty = True
+        """The documents of a file; see `iterate_documents`."""
+        empty, nulls = True, self.left_out.nulls
         for document in self._documents(file):
             if document.text:
                 empty = False
                 yield document
+        if self.left_out.nulls > nulls:
+            self.left_out.files_with_nulls += 1
+            self.left_out.first_with_nulls = self.left_out.first_with_nulls or str(file.path)
         if empty:
-            self._empty.append(file.path)
+            self.left_out.empty_files += 1
+            self.left_out.first_empty = self.left_out.first_empty or str(file.path)
 
     def tell(self, files: int) -> None:
         """Tell what was left out. Raises DataError where that was everything in all `files`."""
-        if self._nulls:
-            first = next(iter(self._nulls))
+        left_out = self.left_out
+        if left_out.nulls:
             note(
-                f'{self._nulls.total()} records whose field "{self._reading.text_key}" is null '
-                f"were left out, in {len(self._nulls)} files ({first} is the first)"
+                f'{left_out.nulls} records whose field "{self._reading.text_key}" is null were '
+                f"left out, in {left_out.files_with_nulls} files ({left_out.first_with_nulls} is "
+                "the first)"
             )
-        if len(self._empty) == files:
-            raise DataError(f"{self._empty[0]}: no text in this file; leave it out or fill it")
-        if self._empty:
-            note(f"{len(self._empty)} files have no text ({self._empty[0]} is the first)")
+        first = left_out.first_empty
+        if left_out.empty_files == files:
+            raise DataError(
+                f"{left_out.first_empty}: no text in this file; leave it out or fill it"
+            )
+        if left_out.empty_files:
+            note(f"{left_out.empty_files} files have no text ({left_out.first_empty} is the first)")
 
     def _documents(self, file: CorpusFile) -> Iterator[Document]:
         path, reading, domain = file.path, self._reading, self._reading.file_domain(file)
@@ -141,7 +164,7 @@ class _Reader:
         for where, record in self._records(file):
             text = _text(record, reading.text_key, where)
             if text is None:
-                self._nulls[path] += 1
+                self.left_out.nulls += 1
             else:
                 yield Document(text, (asked and _domain(record, where)) or domain)
 

@@ -2,20 +2,18 @@
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
 from teleflm.data.find import find_corpus
-from teleflm.data.indexed import IndexedTokens, token_dtype
-from teleflm.data.parts import DomainCounts, DomainWriter, Piece
-from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Document, Reading, domains_ahead, iterate_documents, note
+from teleflm.data.going_on import Saves
+from teleflm.data.indexed import IndexedTokens
+from teleflm.data.parts import DomainCounts
+from teleflm.data.preparation import Preparation
+from teleflm.data.sources import Reader, Reading, domains_ahead, note
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
@@ -23,12 +21,6 @@ from teleflm.files import write_whole, written_aside
 
 FORMAT = 1
 STORE_FILE = "store.json"
-# Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
-# way through the tokenizers library, and a byte may be a token.
-BATCH_BYTES = 1 << 19
-
-Batch = list[tuple[str, str, bool]]
-"""Pieces as (domain, text, whether it ends its document)."""
 
 
 class TokenStore:
@@ -127,9 +119,19 @@ def prepare(
     corpus = find_corpus(paths)
     names = DomainNames()
     names.admit(domains_ahead(corpus, reading))
-    documents = _admitted(iterate_documents(corpus, reading, progress=progress), names)
-    with written_aside(out) as aside:
-        domains = _write_domains(documents, tokenizer, aside, held_out)
+    for line in corpus.left_out:
+        note(line)
+    work = json.dumps([FORMAT, tokenizer.fingerprint, held_out, asdict(reading)])
+    with written_aside(out, work) as aside:
+        saves = Saves(aside, corpus.files)
+        try:
+            preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves)
+            domains = preparation.run(Reader(reading, progress), names)
+        except BaseException:
+            if not saves.exist:
+                shutil.rmtree(aside)
+            raise
+        saves.remove()
         tokenizer.save(aside)
         content = {
             "format": FORMAT,
@@ -149,86 +151,3 @@ def _check_free(out: Path, force: bool) -> None:
         raise DataError(f"{out}: exists and is not a token store; choose another folder")
     if not force:
         raise DataError(f"{out}: exists already; choose another folder or use --force")
-
-
-def _admitted(documents: Iterable[Document], names: DomainNames) -> Iterator[Document]:
-    for document in documents:
-        names.admit([document.domain])
-        yield document
-
-
-def _write_domains(
-    documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, share: float
-) -> dict[str, DomainCounts]:
-    dtype = token_dtype(tokenizer.vocab_size)
-    writers: dict[str, DomainWriter] = {}
-    try:
-        for batch, tokens in _encoded(_batches(documents), tokenizer, dtype):
-            for (domain, text, last), row in zip(batch, tokens, strict=True):
-                if domain not in writers:
-                    writers[domain] = DomainWriter(folder, domain, dtype, tokenizer.eos_id, share)
-                writers[domain].add(Piece(text, row, last))
-        return _close(writers, tokenizer)
-    except BaseException:
-        for writer in writers.values():
-            writer.discard()
-        raise
-
-
-def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, DomainCounts]:
-    """The counts of the domains that are large enough to be divided."""
-    whole, small = {}, []
-    for domain, writer in sorted(writers.items()):
-        if writer.close(tokenizer.encode):
-            whole[domain] = writer.counts
-        else:
-            small.append(domain)
-    if not whole:
-        raise DataError(
-            f"domain {small[0]!r} is a single character, so nothing can be held out for "
-            "evaluation; give it more text"
-        )
-    if small:
-        note(f"left out, as a single character cannot be divided: {', '.join(small)}")
-    return whole
-
-
-def _encoded(
-    batches: Iterable[Batch], tokenizer: Tokenizer, dtype: npt.DTypeLike
-) -> Iterator[tuple[Batch, list[npt.NDArray[np.integer]]]]:
-    """Each batch with its tokens, while the next one is already with the tokenizer.
-
-    The tokenizer works without Python's lock, so reading and writing cost it no time.
-    """
-
-    def encode(batch: Batch) -> list[npt.NDArray[np.integer]]:
-        return [
-            np.array(ids, dtype) for ids in tokenizer.encode_batch([text for _, text, _ in batch])
-        ]
-
-    with ThreadPoolExecutor(1) as thread:
-        before: tuple[Batch, Future[list[npt.NDArray[np.integer]]]] | None = None
-        for batch in batches:
-            ahead = batch, thread.submit(encode, batch)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = ahead
-        if before is not None:
-            yield before[0], before[1].result()
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[Batch]:
-    """The pieces of all documents, about BATCH_BYTES at a time."""
-    batch: Batch = []
-    size = 0
-    for document in documents:
-        rest = len(document.text)
-        for text in cut_pieces(document.text):
-            rest -= len(text)
-            batch.append((document.domain, text, not rest))
-            size += len(text) if text.isascii() else len(text.encode())
-            if size >= BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch

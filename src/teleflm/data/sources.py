@@ -148,11 +148,9 @@ class Reader:
             )
         first = left_out.first_empty
         if left_out.empty_files == files:
-            raise DataError(
-                f"{left_out.first_empty}: no text in this file; leave it out or fill it"
-            )
+            raise DataError(f"{first}: no text in this file; leave it out or fill it")
         if left_out.empty_files:
-            note(f"{left_out.empty_files} files have no text ({left_out.first_empty} is the first)")
+            note(f"{left_out.empty_files} files have no text ({first} is the first)")
 
     def _documents(self, file: CorpusFile) -> Iterator[Document]:
         path, reading, domain = file.path, self._reading, self._reading.file_domain(file)

@@ -1,5 +1,6 @@
 """What a case of bad input may use, and how it spoils it."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,15 @@ class Scene(NamedTuple):
         path.write_bytes(content)
         return path
 
+    def hosts(self, number: int) -> Path:
+        records = ({"text": "a b", "metadata": {"domain": f"site{i}"}} for i in range(number))
+        return self.file("web.jsonl", "\n".join(map(json.dumps, records)).encode())
+
+    def link(self, name: str, target: str) -> Path:
+        path = self.tmp / name
+        path.symlink_to(target)
+        return path
+
     def run_yaml(self, **sections: Any) -> Path:
         fields = run_fields(self.store, self.tmp / "run", **sections)
         return write_run(self.tmp / "run.yaml", fields)
@@ -52,11 +62,16 @@ ZST = zstandard.compress(b'{"text": "a b c"}\n' * 400)
 Case = tuple[Callable[[Scene], tuple[object, ...]], str]
 
 
-def tokenize(make: Callable[[Scene], Path]) -> Callable[[Scene], tuple[object, ...]]:
-    return lambda s: ("tokenizer", "train", "--vocab-size", 300, "--out", s.tmp / "out", make(s))
+def tokenize(
+    make: Callable[[Scene], Path], *options: object
+) -> Callable[[Scene], tuple[object, ...]]:
+    verb = ("tokenizer", "train", "--vocab-size", 300, *options)
+    return lambda s: (*verb, "--out", s.tmp / "out", make(s))
 
 
-def prepare(make: Callable[[Scene], Path]) -> Callable[[Scene], tuple[object, ...]]:
+def prepare(
+    make: Callable[[Scene], Path], *options: object
+) -> Callable[[Scene], tuple[object, ...]]:
     return lambda s: (
         "data",
         "prepare",
@@ -64,6 +79,7 @@ def prepare(make: Callable[[Scene], Path]) -> Callable[[Scene], tuple[object, ..
         s.tokenizer,
         "--out",
         s.tmp / "out",
+        *options,
         make(s),
     )
 

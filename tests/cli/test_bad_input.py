@@ -1,5 +1,6 @@
 """Bad input: exit code 2 and one clear line, at every door."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -58,6 +59,18 @@ for verb, door in (("tokenizer train", tokenize), ("data prepare", prepare)):
             door(lambda s: s.file("a.parquet", b"PAR1abcPAR1")),
             r"a\.parquet: damaged parquet",
         ),
+        f"{verb}: truncated gzip": (
+            door(lambda s: s.file("a.txt.gz", gzip.compress(b"text")[:-3])),
+            r"a\.txt\.gz: truncated gzip archive; fetch it again",
+        ),
+        f"{verb}: no such field": (
+            door(lambda s: s.file("a.jsonl", b'{"content": "a"}\n'), "--text-key", "raw.text"),
+            r'a\.jsonl, line 1: no field "raw\.text"; the fields are "content": .*--text-key',
+        ),
+        f"{verb}: a link to nothing": (
+            door(lambda s: s.link("a.jsonl", "nowhere.jsonl")),
+            r"a\.jsonl: a link to nowhere\.jsonl, which is not there; mend",
+        ),
         f"{verb}: another kind": (door(lambda s: s.file("a.pdf", b"%")), r"a\.pdf: not a kind"),
     }
 
@@ -73,6 +86,18 @@ DATA: dict[str, Case] = {
     "store exists": (
         lambda s: ("data", "prepare", "--tokenizer", s.tokenizer, "--out", s.store, s.corpus),
         "exists already.*--force",
+    ),
+    "too many domains": (
+        prepare(lambda s: s.hosts(101)),
+        "more than 100 domains: 'site0', 'site1', 'site2', … and 'site100'; .* --domain NAME",
+    ),
+    "a domain and what names one": (
+        prepare(lambda s: s.corpus, "--domain", "x", "--domain-by", "file"),
+        "--domain names one domain for all text: leave out --domain-by",
+    ),
+    "domains by what": (
+        prepare(lambda s: s.corpus, "--domain-by", "host"),
+        "--domain-by host: choose one of record, file, folder",
     ),
     "not a store": (lambda s: ("data", "inspect", s.tmp), "not a token store"),
     "damaged store": (

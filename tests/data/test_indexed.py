@@ -134,3 +134,38 @@ def test_missing_short_and_empty_files(tmp_path: Path) -> None:
         IndexedTokens(prefix)
     with pytest.raises(DataError, match=r"e\.bin: no tokens"):
         IndexedTokens(write(tmp_path / "e", [[]]))
+
+
+def test_a_writer_goes_on_from_what_was_saved(tmp_path: Path) -> None:
+    """What was added after the save is gone, also where it was saved again without a trace."""
+    writer = IndexedWriter(tmp_path / "x", "uint16")
+    writer.add([1, 2])
+    writer.extend([3])
+    first = writer.save()
+    writer.add([4])
+    writer.add([5])
+    writer.save()
+    writer.leave()
+    again = IndexedWriter.resume(tmp_path / "x", "uint16", first)
+    assert (again.documents, again.open_tokens) == (1, 1)
+    again.add([6, 7])
+    second = again.save()
+    again.leave()
+    with IndexedWriter.resume(tmp_path / "x", "uint16", second) as last:
+        last.add([8])
+    tokens = IndexedTokens(tmp_path / "x")
+    assert [tokens.document(i).tolist() for i in range(3)] == [[1, 2], [3, 6, 7], [8]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.bin", "x.idx"]
+
+
+def test_a_writer_does_not_go_on_from_files_that_were_cut(tmp_path: Path) -> None:
+    writer = IndexedWriter(tmp_path / "x", "uint16")
+    writer.add([1, 2])
+    saved = writer.save()
+    writer.leave()
+    for name in ("x.bin.partial", "x.lengths.partial"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-1])
+        with pytest.raises(DataError, match="what was written of it is not whole"):
+            IndexedWriter.resume(tmp_path / "x", "uint16", saved)
+        (tmp_path / name).write_bytes(whole)

@@ -1,14 +1,18 @@
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleflm.data import sources
+from teleflm.data import sources, unpack
+from teleflm.data.find import find_corpus
 from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Document, corpus_bytes, iterate_documents
+from teleflm.data.sources import Document, Reading, domains_ahead, iterate_documents
 from teleflm.errors import DataError
 
 RECORDS = [{"text": "eins", "metadata": {"domain": "de"}}, {"text": "壹"}, {"text": ""}]
@@ -21,19 +25,111 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+def broken(content: bytes, place: int) -> bytes:
+    """With one byte changed, here of the checksum."""
+    changed = bytearray(content)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
 def read(*paths: Path) -> list[Document]:
-    return list(iterate_documents(paths))
+    return list(iterate_documents(find_corpus(paths)))
 
 
-def test_jsonl_and_zst_give_the_same_documents(tmp_path: Path) -> None:
-    plain = write(tmp_path / "part.0.jsonl", LINES)
-    packed = write(tmp_path / "part.1.jsonl.zst", zstandard.compress(LINES))
-    assert read(plain) == read(packed) == EXPECTED
+ARRAY = json.dumps(RECORDS, indent=1).encode()
 
 
-def test_a_zst_file_of_several_frames_is_read_to_its_end(tmp_path: Path) -> None:
-    frames = zstandard.compress(LINES[:30]) + zstandard.compress(LINES[30:])
-    assert read(write(tmp_path / "part.jsonl.zst", frames)) == EXPECTED
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [("jsonl", LINES), ("json", LINES), ("json", ARRAY), ("json", b"\xef\xbb\xbf " + ARRAY)],
+)
+def test_packed_or_not_the_documents_are_the_same(
+    tmp_path: Path, body: str, content: bytes
+) -> None:
+    for name, packed in (
+        (f"part.{body}", content),
+        (f"PART.0.{body}.gz".lower(), gzip.compress(content)),
+        (f"part.1.{body.upper()}.Zst", zstandard.compress(content)),
+    ):
+        assert read(write(tmp_path / name, packed)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [("zst", zstandard.compress), ("gz", gzip.compress)]
+)
+def test_an_archive_of_several_frames_is_read_to_its_end(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    frames = compress(LINES[:30]) + compress(LINES[30:])
+    assert read(write(tmp_path / f"part.jsonl.{suffix}", frames)) == EXPECTED
+
+
+def test_zeros_behind_a_gzip_archive_are_padding(tmp_path: Path) -> None:
+    padded = gzip.compress(LINES) + bytes(5000)
+    assert read(write(tmp_path / "part.jsonl.gz", padded)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["t.md", "t.txt.gz", "t.md.zst"])
+def test_texts_packed_or_not(tmp_path: Path, name: str) -> None:
+    content = "one\n壹\n".encode()
+    packed = {".gz": gzip.compress(content), ".zst": zstandard.compress(content)}
+    assert read(write(tmp_path / name, packed.get(Path(name).suffix, content))) == [
+        Document("one\n壹\n", "t")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "record"),
+    [
+        ("content", {"content": "x", "text": 5}),
+        ("data.raw.text", {"data": {"raw": {"text": "x"}}}),
+        ("a.b", {"a.b": "x", "a": {"b": "y"}}),
+        ("a.b.c", {"a": {"b.c": "x"}}),
+    ],
+)
+def test_a_text_key_names_a_field_and_a_field_of_a_field(
+    tmp_path: Path, key: str, record: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "part.jsonl", json.dumps(record).encode())
+    assert list(iterate_documents(find_corpus([path]), Reading(key))) == [Document("x", "part")]
+    with pytest.raises(DataError, match='no field "nowhere"; the fields are "'):
+        list(iterate_documents(find_corpus([path]), Reading("nowhere")))
+
+
+def test_null_texts_are_counted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"d": {"t": "a"}}, {"d": {"t": None}}, {"d": None}, {"d": {"t": "b"}}]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    for name in ("one.jsonl", "two.jsonl"):
+        write(tmp_path / name, content)
+    texts = [text for text, _ in iterate_documents(find_corpus([tmp_path]), Reading("d.t"))]
+    assert texts == ["a", "b"] * 2
+    said = capsys.readouterr().err
+    assert '4 records whose field "d.t" is null were left out, in 2 files' in said
+    assert "one.jsonl is the first" in said
+
+
+def test_an_empty_file_beside_others_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.txt", b"")
+    write(tmp_path / "b.txt", b"text")
+    assert read(tmp_path) == [Document("text", "b")]
+    assert "1 files have no text" in capsys.readouterr().err
+    write(tmp_path / "b.txt", b"")
+    with pytest.raises(DataError, match=r"a\.txt: no text in this file"):
+        read(tmp_path)
+
+
+def test_what_is_not_read_is_told_before_the_first_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.txt", "b.pdf", "c.pdf"):
+        write(tmp_path / name, b"text")
+    documents = iterate_documents(find_corpus([tmp_path]))
+    next(documents)
+    assert "not read: 2 .pdf (b.pdf, c.pdf)" in capsys.readouterr().err
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -51,10 +147,11 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(table, path, row_group_size=1)
     assert read(path) == EXPECTED
     seen: list[int] = []
-    assert len(list(iterate_documents([path], progress=seen.append))) == 2
+    assert len(list(iterate_documents(find_corpus([path]), progress=seen.append))) == 2
     assert sum(seen) == path.stat().st_size
     parquet.write_table(table.drop_columns("text"), path)
-    with pytest.raises(DataError, match=r"part.parquet: no column \"text\""):
+    columns = 'the fields are "metadata.domain", "other": name the'
+    with pytest.raises(DataError, match=f'part.parquet: no field "text"; {columns}'):
         read(path)
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole[:10], whole[:8] + bytes(60) + whole[68:]):
@@ -65,7 +162,8 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_an_explicit_domain_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "part.jsonl", LINES)
-    assert {document.domain for document in iterate_documents([path], "mine")} == {"mine"}
+    documents = iterate_documents(find_corpus([path]), Reading(domain="mine"))
+    assert {document.domain for document in documents} == {"mine"}
 
 
 def test_folders_are_searched_in_sorted_order_without_hidden_and_foreign_files(
@@ -73,10 +171,10 @@ def test_folders_are_searched_in_sorted_order_without_hidden_and_foreign_files(
 ) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / ".hidden").mkdir()
-    for name in ("b/2.txt", "a.txt", "c.txt", "readme.md", ".hidden/x.txt", ".a.txt"):
+    for name in ("b/2.txt", "a.txt", "c.txt", "readme.rst", ".hidden/x.txt", ".a.txt"):
         write(tmp_path / name, name.encode())
     assert [text for text, _ in read(tmp_path)] == ["a.txt", "b/2.txt", "c.txt"]
-    assert corpus_bytes([tmp_path]) == len("a.txtb/2.txtc.txt")
+    assert find_corpus([tmp_path]).bytes == len("a.txtb/2.txtc.txt")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +190,8 @@ def test_a_txt_file_is_one_document(tmp_path: Path, text: str) -> None:
 def test_a_long_txt_file_comes_in_bounded_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
 ) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(unpack, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(sources, "DOCUMENT_BYTES", 100)
     path = write(tmp_path / "t.txt", (unit * 200).encode())
     texts = [text for text, _ in read(path)]
     assert "".join(texts) == unit * 200
@@ -105,7 +204,7 @@ def test_a_long_txt_file_comes_in_bounded_blocks(
 def test_a_line_longer_than_a_block_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(unpack, "BLOCK_BYTES", 7)
     path = write(tmp_path / "part.jsonl", LINES + b"\n")
     assert read(path) == EXPECTED
 
@@ -114,13 +213,21 @@ def test_a_line_longer_than_a_block_is_whole(
     ("name", "content", "message"),
     [
         ("x.jsonl", b'{"text": "a"}\n{"text": "b"', "line 2: not valid JSON"),
-        ("x.jsonl", b'{"text": "a"}\n\n{"txt": "b"}\n', 'line 3: no string field "text"'),
-        ("x.jsonl", b"[1]\n", 'line 1: no string field "text"'),
-        ("x.jsonl", b'{"text": 5}\n', 'line 1: no string field "text"'),
+        (
+            "x.jsonl",
+            b'{"text": "a"}\n\n{"txt": "b", "meta": {"raw": "c", "id": 1}}\n',
+            'line 3: no field "text"; the fields are "txt", "meta.raw", "meta.id": name .*-key',
+        ),
+        ("x.jsonl", b"{}\n", 'line 1: no field "text"; the fields are none'),
+        ("x.jsonl", b"[1]\n", "line 1: a record is an object with fields, not a list"),
+        ("x.jsonl", b'{"text": 5}\n', 'line 1: the field "text" is a number, not a string'),
+        ("x.jsonl", b'{"text": {"a": "b"}}\n', 'line 1: the field "text" is an object'),
+        ("x.jsonl", b'{"text": null}\n', "no text in this file"),
         ("x.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', "line 2, byte 10: not UTF-8 .0xe9."),
         ("x.jsonl", b'{"text": "ab\\ud800"}\n', "line 1: .*lone surrogate .* character 2"),
         ("x.jsonl", b'{"text": "a", "metadata": {"domain": 3}}', "line 1: metadata.domain"),
         ("x.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
+        ("x.jsonl", b"[\n{}\n]", r"line 1: not valid JSON \(.*\); an array .* is a \.json file"),
         ("x.jsonl", b"\n\n", "no text in this file"),
         ("x.txt", b"", "no text in this file"),
         ("x.txt", b"fine\n\xff\xfe", "byte 5: not UTF-8 .0xff."),
@@ -128,6 +235,12 @@ def test_a_line_longer_than_a_block_is_whole(
         ("x.jsonl.zst", b"not zstd at all", "damaged zstd archive"),
         ("x.jsonl.zst", zstandard.compress(LINES)[:-5], "truncated zstd archive"),
         ("x.jsonl.zst", b"", "no text in this file"),
+        ("x.jsonl.gz", b"not gzip at all", "damaged gzip archive"),
+        ("x.jsonl.gz", gzip.compress(LINES)[:-5], "truncated gzip archive"),
+        ("x.jsonl.gz", gzip.compress(LINES)[:20], "truncated gzip archive"),
+        ("x.jsonl.gz", gzip.compress(LINES) + b"rest", "damaged gzip archive"),
+        ("x.jsonl.gz", broken(gzip.compress(LINES), -8), "damaged gzip archive"),
+        ("x.txt.gz", gzip.compress(b"fine \xff"), "byte 5: not UTF-8 .0xff."),
         ("x.csv", b"a,b", "not a kind of corpus file"),
     ],
 )
@@ -159,3 +272,26 @@ def test_pieces_are_cut_at_line_ends() -> None:
         "four five six",
     ]
     assert list(cut_pieces("one two three", 9)) == ["one two", " three"]
+
+
+def test_files_are_looked_into_only_where_their_names_are_too_many(tmp_path: Path) -> None:
+    for i in range(101):
+        write(tmp_path / f"a{i}.jsonl", LINES)
+    few = [tmp_path / f"a{i}.jsonl" for i in range(100)]
+    write(few[0], b"unread")
+    write(tmp_path / "b.txt", b"text")
+    assert domains_ahead(find_corpus([*few[:99], tmp_path / "b.txt"]), Reading()) == {"b"}
+    write(few[0], LINES)
+    assert domains_ahead(find_corpus([tmp_path]), Reading()) == {"b", "de"}
+    assert len(domains_ahead(find_corpus(few), Reading(domain_by="file"))) == 100
+    assert domains_ahead(find_corpus([tmp_path]), Reading(domain="x")) == {"x"}
+    for i in range(101):
+        write(tmp_path / f"a{i}.jsonl", b'{"text": "x"}')
+    assert len(domains_ahead(find_corpus([tmp_path]), Reading())) == 101
+
+
+def test_a_reading_that_says_two_things_is_refused() -> None:
+    with pytest.raises(DataError, match="choose one of record, file, folder"):
+        Reading(domain_by="host")
+    with pytest.raises(DataError, match="leave out --domain-by"):
+        Reading(domain="x", domain_by="folder")

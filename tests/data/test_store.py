@@ -1,12 +1,16 @@
 import json
 import resource
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from teleflm.data import store as store_module
-from teleflm.data.sources import iterate_documents
+from teleflm.data import going_on, preparation
+from teleflm.data.find import find_corpus
+from teleflm.data.pieces import PIECE_CHARACTERS
+from teleflm.data.sources import Reading, iterate_documents
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError, MachineError
@@ -32,7 +36,8 @@ def write_jsonl(path: Path, documents: list[str], domain: str | None = None) -> 
 
 def test_every_document_is_in_one_part_and_in_order(corpus: Path, store: TokenStore) -> None:
     for domain in ("english", "chinese"):
-        source = [text for text, _ in iterate_documents([corpus / f"{domain}.jsonl"])]
+        documents = iterate_documents(find_corpus([corpus / f"{domain}.jsonl"]))
+        source = [text for text, _ in documents]
         train = texts(store.train(domain), store.tokenizer)
         held_out = texts(store.held_out(domain), store.tokenizer)
         assert sorted(train + held_out) == sorted(source)
@@ -91,15 +96,47 @@ def test_held_out_documents_are_spread_evenly_and_not_by_size(
     assert np.mean(sizes_held) == pytest.approx(float(sizes.mean()), rel=0.2)
 
 
-def test_two_documents_are_enough_and_one_is_not(tokenizer_dir: Path, tmp_path: Path) -> None:
+def test_two_documents_are_one_each(tokenizer_dir: Path, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "tiny.jsonl", ["one", "two"])
     for share in (0.001, 0.999):
         made = prepare([path], tokenizer_dir, tmp_path / f"store-{share}", held_out=share)
         assert len(made.train("tiny")) == len(made.held_out("tiny")) == 1
-    write_jsonl(path, ["only one"])
-    with pytest.raises(DataError, match="'tiny' is a single piece of text"):
-        prepare([path], tokenizer_dir, tmp_path / "store")
-    assert not list(tmp_path.glob("*store")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "held_out"),
+    [
+        ("a line\nand another\nlast", "a line\nand another\n", "last"),
+        ("some words in one line", "some words in one", " line"),
+        ("t\n" + "春眠不觉晓" * 9, "t\n" + "春眠不觉晓" * 8, "春眠不觉晓"),
+        ("ab", "a", "b"),
+    ],
+)
+def test_a_single_piece_is_divided(
+    tokenizer_dir: Path, tmp_path: Path, text: str, train: str, held_out: str
+) -> None:
+    path = write_jsonl(tmp_path / "tiny.jsonl", [text])
+    made = prepare([path], tokenizer_dir, tmp_path / "store", held_out=0.1)
+    assert texts(made.train("tiny"), made.tokenizer) == [train]
+    assert texts(made.held_out("tiny"), made.tokenizer) == [held_out]
+    counts, bytes_of = made.domains["tiny"], made.tokenizer.byte_lengths()
+    assert counts.bytes == len(train.encode())
+    assert counts.held_out_bytes == len(held_out.encode())
+    assert counts.bytes == bytes_of[made.train("tiny").tokens].sum()
+
+
+def test_a_single_character_does_not_end_the_other_domains(
+    tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ["one", "two"])
+    (tmp_path / "b.txt").write_text("x")
+    made = prepare([tmp_path], tokenizer_dir, tmp_path / ".store")
+    assert list(made.domains) == ["a"]
+    assert "a single character cannot be divided: b" in capsys.readouterr().err
+    assert not list(made.path.glob("b.*"))
+    with pytest.raises(DataError, match="'b' is a single character"):
+        prepare([tmp_path / "b.txt"], tokenizer_dir, tmp_path / "store")
+    assert not list(tmp_path.glob("*store.*")) + list(tmp_path.glob(".*.partial"))
 
 
 def test_the_same_input_gives_the_same_store(
@@ -119,10 +156,35 @@ def test_batches_of_any_size_give_the_same_tokens(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "BATCH_CHARACTERS", 700)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 700)
     again = prepare([corpus], tokenizer_dir, tmp_path / "again", held_out=0.1)
     for domain in store.domains:
         assert np.array_equal(store.train(domain).tokens, again.train(domain).tokens)
+
+
+def test_a_record_of_any_length_takes_no_more_memory_than_it_must(
+    tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 8_000_000
+    path = write_jsonl(tmp_path / "d.jsonl", ["a word " * (length // 7), "another"])
+    batches: list[int] = []
+
+    def encode(_: Tokenizer, texts: list[str]) -> list[list[int]]:
+        batches.append(sum(map(len, texts)))
+        return [[5] * (len(text) // 4) for text in texts]
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", encode)
+    tracemalloc.start()
+    try:
+        made = prepare([path], tokenizer_dir, tmp_path / "store")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(batches) == pytest.approx(length, abs=20)
+    assert max(batches) < preparation.BATCH_BYTES + PIECE_CHARACTERS
+    assert made.domains["d"].documents + made.domains["d"].held_out_documents > 2
+    # The line and its text side by side, and a little more for what is under way.
+    assert peak < 2 * length + 8_000_000
 
 
 def test_special_strings_in_a_document_do_not_end_it(tokenizer_dir: Path, tmp_path: Path) -> None:
@@ -169,6 +231,105 @@ def test_a_stopped_prepare_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def assert_same_files(left: Path, right: Path) -> None:
+    names = sorted(file.name for file in left.iterdir())
+    assert names == sorted(file.name for file in right.iterdir())
+    for name in names:
+        assert (left / name).read_bytes() == (right / name).read_bytes()
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9, 20])
+def test_a_stopped_prepare_goes_on_where_it_was(
+    corpus: Path,
+    tokenizer_dir: Path,
+    store: TokenStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: int,
+) -> None:
+    """Stopped again and again, in the midst of files and documents, it makes the same store."""
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    encode = Tokenizer.encode_batch
+    left, texts = 0, []
+
+    def stopping(self: Tokenizer, batch: list[str]) -> list[list[int]]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        texts.append(len(batch))
+        return encode(self, batch)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", stopping)
+    for _ in range(100):
+        # The batch before the stopping one is saved; so at least one goes on.
+        left = stop_after + 1
+        try:
+            prepare([corpus], tokenizer_dir, tmp_path / "store", held_out=0.1)
+            break
+        except KeyboardInterrupt:
+            assert [path.name for path in tmp_path.iterdir()] == [".store.partial"]
+    assert_same_files(tmp_path / "store", store.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_file_that_was_mended_is_gone_on_with(
+    tokenizer_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name in "abc":
+        write_jsonl(corpus / f"{name}.jsonl", [f"{name} {i}" for i in range(20)] * 2)
+    (corpus / "a.jsonl").write_text((corpus / "a.jsonl").read_text() + '\n{"text": null}\n')
+    whole = prepare([corpus], tokenizer_dir, tmp_path / "whole")
+    good = (corpus / "c.jsonl").read_text()
+    (corpus / "c.jsonl").write_text(good[:-9])
+    with pytest.raises(DataError, match=r"c\.jsonl, line 40: not valid JSON"):
+        prepare([corpus], tokenizer_dir, tmp_path / "store")
+    (corpus / "c.jsonl").write_text(good)
+    capsys.readouterr()
+    made = prepare([corpus], tokenizer_dir, tmp_path / "store")
+    said = capsys.readouterr().err
+    assert "going on after 1 of 3 files" in said or "going on after 2 of 3 files" in said
+    assert '1 records whose field "text" is null' in said
+    assert_same_files(made.path, whole.path)
+
+
+def test_another_command_or_another_corpus_starts_over(
+    corpus: Path, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    own = tmp_path / "corpus"
+    own.mkdir()
+    for file in corpus.iterdir():
+        (own / file.name).write_bytes(file.read_bytes())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def stopped(**options: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(preparation, "_close", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepare([own], tokenizer_dir, tmp_path / "store", **options)
+
+    stopped(reading=Reading(domain="other"))
+    stopped(held_out=0.3)
+    (own / "chinese.jsonl").rename(own / "another.jsonl")
+    made = prepare([own], tokenizer_dir, tmp_path / "store", held_out=0.3)
+    fresh = prepare([own], tokenizer_dir, tmp_path / "fresh", held_out=0.3)
+    assert_same_files(made.path, fresh.path)
+    assert list(made.domains) == ["another", "code", "english"]
+    left = {file.name.split(".")[0] for file in made.path.iterdir()}
+    assert left == {"another", "code", "english", "store", "tokenizer", "tokenizer_config"}
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(
     corpus: Path, tokenizer_dir: Path, tmp_path: Path
 ) -> None:
@@ -199,23 +360,54 @@ def test_what_a_killed_process_left_is_not_in_the_way(
     assert not (tmp_path / "store" / "english.bin.partial").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["../escape", "a/b", ".hidden", "x.held-out", "", "a\nb", "a" * 101]
-)
-def test_a_domain_that_is_no_file_name_is_refused(
-    tokenizer_dir: Path, tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(DataError, match="cannot be a file name"):
-        store_module._check_domain(name, [])
-
-
-def test_domains_that_clash_or_are_too_many(tokenizer_dir: Path, tmp_path: Path) -> None:
+def test_domains_that_clash_are_refused(tokenizer_dir: Path, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", ["one", "two"], "Books")
     write_jsonl(tmp_path / "b.jsonl", ["one", "two"], "books")
     with pytest.raises(DataError, match="'Books' and 'books' differ only in case"):
         prepare([tmp_path], tokenizer_dir, tmp_path / "store")
-    with pytest.raises(DataError, match="more than 100 domains"):
-        store_module._check_domain("new", [str(i) for i in range(100)])
+
+
+def write_hosts(path: Path, hosts: int) -> Path:
+    records = [{"text": "a b", "metadata": {"domain": f"site{i}.example"}} for i in range(hosts)]
+    path.write_text("\n".join(map(json.dumps, records)) + "\noops")
+    return path
+
+
+def test_too_many_domains_are_an_error_at_the_first_one_too_many(
+    tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_hosts(tmp_path / "web.jsonl", 150)
+
+    def work(*_: object) -> None:
+        raise AssertionError("tokens before the names were known")
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", work)
+    with pytest.raises(DataError, match=r"more than 100 domains: 'site0.example', .*--domain NAME"):
+        prepare([path], tokenizer_dir, tmp_path / "store")
+    for i in range(101):
+        (tmp_path / f"book{i}.txt").write_text("a b")
+    with pytest.raises(DataError, match=r"more than 100 domains: .*--domain-by folder"):
+        prepare([tmp_path], tokenizer_dir, tmp_path / "store")
+
+
+def test_domains_by_name_file_and_folder(tokenizer_dir: Path, tmp_path: Path) -> None:
+    for folder in ("en", "de"):
+        (tmp_path / folder).mkdir()
+        for shard in range(3):
+            path = tmp_path / folder / f"{folder}-train-{shard:05d}-of-00003.jsonl"
+            write_jsonl(path, ["one", "two"], f"host{shard}")
+    for reading, names in (
+        (Reading(), ["host0", "host1", "host2"]),
+        (Reading(domain_by="file"), ["de-train", "en-train"]),
+        (Reading(domain_by="folder"), ["de", "en"]),
+        (Reading(domain="all"), ["all"]),
+    ):
+        made = prepare([tmp_path], tokenizer_dir, tmp_path / ".store", reading=reading, force=True)
+        assert list(made.domains) == names
+        counts = made.domains.values()
+        assert sum(c.documents + c.held_out_documents for c in counts) == 12
+    with pytest.raises(DataError, match="domain 'a/b' cannot be a file name"):
+        prepare([tmp_path], tokenizer_dir, tmp_path / "s", reading=Reading(domain="a/b"))
 
 
 def test_a_share_outside_0_to_1_is_refused(tokenizer_dir: Path, tmp_path: Path) -> None:

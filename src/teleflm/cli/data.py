@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teleflm.cli.corpus import CORPUS_HELP, TEXT_KEY_HELP
+
 if TYPE_CHECKING:
     from teleflm.data.store import TokenStore
 
@@ -18,28 +20,42 @@ WIDTH = 80
 def prepare(
     paths: Annotated[
         list[Path],
-        typer.Argument(help=".txt, .jsonl, .jsonl.zst, .parquet files, or folders of them."),
+        typer.Argument(help=CORPUS_HELP),
     ],
     tokenizer: Annotated[Path, typer.Option(help="Folder that holds tokenizer.json.")],
     out: Annotated[Path, typer.Option(help="Folder for the token store.")],
     held_out: Annotated[
         float, typer.Option(help="Share of each domain's bytes kept apart for evaluation.")
     ] = 0.02,
+    text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
+    domain: Annotated[str | None, typer.Option(help="One domain for all text.")] = None,
+    domain_by: Annotated[
+        str, typer.Option(help="What names a document's domain: record, file or folder.")
+    ] = "record",
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
 
-    A record's domain is its metadata.domain, else the file's name up to the first dot.
+    By record, the domain is metadata.domain, else as by file: the file's name up to the first dot,
+    without a shard's number. By folder, it is the folder right below PATH.
 
     Example: teleflm data prepare --tokenizer tokenizer --out store corpus/
     """
+    from teleflm.data.find import find_corpus
     from teleflm.data.progress import byte_progress
-    from teleflm.data.sources import corpus_bytes
+    from teleflm.data.sources import Reading
     from teleflm.data.store import prepare as prepare_store
 
-    with byte_progress("preparing", corpus_bytes(paths)) as progress:
+    reading = Reading(text_key, domain, domain_by)
+    with byte_progress("preparing", find_corpus(paths).bytes) as progress:
         store = prepare_store(
-            paths, tokenizer, out, held_out=held_out, force=force, progress=progress
+            paths,
+            tokenizer,
+            out,
+            reading=reading,
+            held_out=held_out,
+            force=force,
+            progress=progress,
         )
     counts = store.domains.values()
     typer.echo(

@@ -89,8 +89,8 @@ class Loader:
             if domain.weight and not windows:
                 raise DataError(
                     f"{domain.train.path}: {domain.train.tokens.size} tokens are less than one "
-                    f"window of data.sequence_length + 1 = {sequence_length + 1}; add text or "
-                    "shorten the sequences"
+                    f"window of data.sequence_length + 1 = {sequence_length + 1}; add text, "
+                    "shorten the sequences, or list the other domains alone under data.path"
                 )
 
     def batch(self, step: int, rank: int = 0, ranks: int = 1) -> IntArray:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedTokens
-from teleflm.data.store import HELD_OUT_SUFFIX, TokenStore
+from teleflm.data.store import TokenStore
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError
 

@@ -1,27 +1,52 @@
-"""Documents out of .txt, .jsonl, .jsonl.zst and .parquet files, streamed in bounded memory.
+"""Documents out of text, JSON and Parquet files, packed or not, streamed in bounded memory."""
 
-A record's text stands in the field `text`. Its domain is the caller's, else the record's
-`metadata.domain`, else the file's name up to the first dot.
-"""
-
-import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import zstandard
+from teleflm.data.domains import MOST_DOMAINS, file_domain
+from teleflm.data.find import PARQUET, Corpus, CorpusFile
+from teleflm.data.records import Record, json_lines, json_values, missing_key, parquet_records
+from teleflm.data.unpack import Progress, decode, unpacked_blocks
+from teleflm.errors import DataError
 
-from teleflm.errors import DataError, MissingExtraError
+DOCUMENT_BYTES = 1 << 20
+DOMAIN_BY = ("record", "file", "folder")
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.zst", ".parquet")
-BLOCK_BYTES = 1 << 20
-# A small bite of a highly compressed file may be a hundred times as large once unpacked.
-COMPRESSED_BLOCK_BYTES = 1 << 16
-# Frames written with `zstd --long=31` need a window this large; the library refuses by default.
-ZSTD_WINDOW_BYTES = 1 << 31
 
-Progress = Callable[[int], None]
-"""Called with the number of bytes read from disk since the call before."""
+@dataclass(frozen=True)
+class Reading:
+    """How documents are read out of records.
+
+    `text_key` is the field of the text, with dots for a field of a field. `domain` is the domain of
+    all documents. Without it, `domain_by` says where a document's domain comes from: the record's
+    `metadata.domain`, else the file's name (see `file_domain`); that name alone; or the folder
+    right below the path that was named.
+    """
+
+    text_key: str = "text"
+    domain: str | None = None
+    domain_by: str = "record"
+
+    def __post_init__(self) -> None:
+        """Raises DataError for an unknown `domain_by`, and for one beside a `domain`."""
+        if self.domain_by not in DOMAIN_BY:
+            raise DataError(f"--domain-by {self.domain_by}: choose one of {', '.join(DOMAIN_BY)}")
+        if self.domain is not None and self.domain_by != "record":
+            raise DataError("--domain names one domain for all text: leave out --domain-by")
+
+    def file_domain(self, file: CorpusFile) -> str:
+        """The domain of documents in `file` that have none of their own."""
+        if self.domain is not None:
+            return self.domain
+        return file.folder if self.domain_by == "folder" else file_domain(file.path)
+
+    def asks_records(self, file: CorpusFile) -> bool:
+        """Whether a record of `file` may say what its domain is."""
+        return self.domain is None and self.domain_by == "record" and not _is_text(file)
 
 
 class Document(NamedTuple):
@@ -31,84 +56,140 @@ class Document(NamedTuple):
     domain: str
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The corpus files that `paths` name, folders searched through, in sorted order per path.
+def domains_ahead(corpus: Corpus, reading: Reading) -> set[str]:
+    """The domains that are known before the work begins.
 
-    Hidden files are passed over inside folders, and so are files of other kinds.
-    Raises DataError for a path that is missing, of another kind, or a folder without corpus files.
+    Files whose records may name a domain are looked into only where their own names would be too
+    many, and only at the first document of each.
     """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            files = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.name.endswith(SUFFIXES)
-                and file.is_file()
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            ]
-            if not files:
-                raise DataError(f"{path}: no {', '.join(SUFFIXES)} file in this folder")
-            found += files
-        elif not path.exists():
-            raise DataError(f"{path}: no such file or folder")
-        elif path.name.endswith(SUFFIXES):
-            found.append(path)
-        else:
-            raise DataError(
-                f"{path}: not a kind of corpus file; convert it to one of {', '.join(SUFFIXES)}"
-            )
-    return found
-
-
-def corpus_bytes(paths: Iterable[Path]) -> int:
-    """Bytes on disk of all corpus files under `paths`: what `Progress` counts up to."""
-    return sum(file.stat().st_size for file in find_files(paths))
+    asked = [file for file in corpus.files if reading.asks_records(file)]
+    certain = {reading.file_domain(f) for f in corpus.files if not reading.asks_records(f)}
+    if len(certain.union(map(reading.file_domain, asked))) <= MOST_DOMAINS:
+        return certain
+    for file in asked:
+        documents = Reader(reading).read(file)
+        certain |= {document.domain for document in islice(documents, 1)}
+        if len(certain) > MOST_DOMAINS:
+            break
+    return certain
 
 
 def iterate_documents(
-    paths: Iterable[Path], domain: str | None = None, *, progress: Progress | None = None
+    corpus: Corpus, reading: Reading | None = None, *, progress: Progress | None = None
 ) -> Iterator[Document]:
     """Every document with text in it, in a fixed order.
 
-    Records with an empty text are passed over. A .txt file comes as documents of at most about
-    1 MiB, cut at line ends, so that a file of any size fits in memory.
+    Records with an empty text are passed over. A .txt or .md file comes as documents of at most
+    about 1 MiB, cut at line ends, so that a file of any size fits in memory. What is not read is
+    told on standard error: other files in a folder before the first document, records whose text is
+    null and files without text after the last.
 
-    Raises DataError, with the file and the line, row or byte, for a missing or empty corpus, bytes
+    Raises DataError, with the file and the line, row or byte, for a corpus without text, bytes
     that are not UTF-8, bad JSON, a record without text, and damaged or truncated archives.
     """
-    report = progress or (lambda _: None)
-    for path in find_files(paths):
-        empty = True
-        for document in _documents(path, domain, report):
+    for line in corpus.left_out:
+        note(line)
+    reader = Reader(reading or Reading(), progress)
+    for file in corpus.files:
+        yield from reader.read(file)
+    reader.tell(len(corpus.files))
+
+
+def note(line: str) -> None:
+    """Tell what was left out."""
+    print(f"note: {line}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class LeftOut:
+    """What was left out of the files that were read: records whose text is null, and files."""
+
+    nulls: int = 0
+    files_with_nulls: int = 0
+    first_with_nulls: str = ""
+    empty_files: int = 0
+    first_empty: str = ""
+
+
+class Reader:
+    """Reads files, and counts what it leaves out."""
+
+    def __init__(self, reading: Reading, progress: Progress | None = None) -> None:
+        self._reading, self._progress = reading, progress or (lambda _: None)
+        self.left_out = LeftOut()
+
+    def go_on(self, left_out: LeftOut, files: list[CorpusFile]) -> None:
+        """Take `files` as read, in which this was left out."""
+        self.left_out = left_out
+        self._progress(sum(file.bytes for file in files))
+
+    def read(self, file: CorpusFile) -> Iterator[Document]:
+        """The documents of a file; see `iterate_documents`."""
+        empty, nulls = True, self.left_out.nulls
+        for document in self._documents(file):
             if document.text:
                 empty = False
                 yield document
+        if self.left_out.nulls > nulls:
+            self.left_out.files_with_nulls += 1
+            self.left_out.first_with_nulls = self.left_out.first_with_nulls or str(file.path)
         if empty:
-            raise DataError(f"{path}: no text in this file; leave it out or fill it")
+            self.left_out.empty_files += 1
+            self.left_out.first_empty = self.left_out.first_empty or str(file.path)
+
+    def tell(self, files: int) -> None:
+        """Tell what was left out. Raises DataError where that was everything in all `files`."""
+        left_out = self.left_out
+        if left_out.nulls:
+            note(
+                f'{left_out.nulls} records whose field "{self._reading.text_key}" is null were '
+                f"left out, in {left_out.files_with_nulls} files ({left_out.first_with_nulls} is "
+                "the first)"
+            )
+        first = left_out.first_empty
+        if left_out.empty_files == files:
+            raise DataError(f"{first}: no text in this file; leave it out or fill it")
+        if left_out.empty_files:
+            note(f"{left_out.empty_files} files have no text ({first} is the first)")
+
+    def _documents(self, file: CorpusFile) -> Iterator[Document]:
+        path, reading, domain = file.path, self._reading, self._reading.file_domain(file)
+        if _is_text(file):
+            for part in _texts(path, unpacked_blocks(file, self._progress)):
+                yield Document(part, domain)
+            return
+        asked = reading.asks_records(file)
+        for where, record in self._records(file):
+            text = _text(record, reading.text_key, where)
+            if text is None:
+                self.left_out.nulls += 1
+            else:
+                yield Document(text, (asked and _domain(record, where)) or domain)
+
+    def _records(self, file: CorpusFile) -> Iterator[Record]:
+        if file.body == PARQUET:
+            return parquet_records(file.path, self._reading.text_key, self._progress)
+        read = json_lines if file.body == ".jsonl" else json_values
+        return read(file.path, unpacked_blocks(file, self._progress))
 
 
-def _documents(path: Path, domain: str | None, progress: Progress) -> Iterator[Document]:
-    if path.name.endswith(".parquet"):
-        records = _parquet_records(path, progress)
-    elif path.name.endswith(".txt"):
-        stem = domain or _stem(path)
-        yield from (Document(text, stem) for text in _text_blocks(path, progress))
-        return
-    else:
-        records = _json_records(path, progress)
-    for where, record in records:
-        yield Document(_text(record, where), domain or _domain(record, where) or _stem(path))
+def _is_text(file: CorpusFile) -> bool:
+    return file.body in (".txt", ".md")
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _text(record: Any, where: str) -> str:
-    text = record.get("text") if isinstance(record, dict) else None
+def _text(record: Any, key: str, where: str) -> str | None:
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: a record is an object with fields, not {_kind(record)}")
+    try:
+        text = _look_up(record, key)
+    except KeyError:
+        raise DataError(f"{where}: {missing_key(key, _fields(record))}") from None
+    if isinstance(text, bytes):
+        return decode(text, f'{where}: field "{key}", byte')
+    if text is None:
+        return None
     if not isinstance(text, str):
-        raise DataError(f'{where}: no string field "text" in this record')
+        raise DataError(f'{where}: the field "{key}" is {_kind(text)}, not a string')
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -120,6 +201,33 @@ def _text(record: Any, where: str) -> str:
     return text
 
 
+def _look_up(record: dict[str, Any], key: str) -> Any:
+    """The value at `key`, a field or by dots a field of a field; KeyError where there is none."""
+    if key in record:
+        return record[key]
+    first, _, rest = key.partition(".")
+    inner = record[first]
+    if inner is None:
+        return None
+    if not rest or not isinstance(inner, dict):
+        raise KeyError(key)
+    return _look_up(inner, rest)
+
+
+def _fields(record: dict[str, Any], before: str = "") -> list[str]:
+    """What `_look_up` finds a value for."""
+    found: list[str] = []
+    for name, value in record.items():
+        inner = isinstance(value, dict) and value
+        found += _fields(value, f"{before}{name}.") if inner else [f"{before}{name}"]
+    return found
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
 def _domain(record: dict[str, Any], where: str) -> str | None:
     metadata = record.get("metadata")
     name = metadata.get("domain") if isinstance(metadata, dict) else None
@@ -128,81 +236,20 @@ def _domain(record: dict[str, Any], where: str) -> str | None:
     return name
 
 
-def _blocks(path: Path, size: int, progress: Progress) -> Iterator[bytes]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    with file:
-        while block := file.read(size):
-            progress(len(block))
-            yield block
-
-
-def _unpacked(path: Path, progress: Progress) -> Iterator[bytes]:
-    # The stream reader of the library takes a truncated file for a complete one, so each frame is
-    # followed to its end by hand.
-    library = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
-    frame = None
-    for packed in _blocks(path, COMPRESSED_BLOCK_BYTES, progress):
-        while packed:
-            frame = frame or library.decompressobj()
-            try:
-                unpacked = frame.decompress(packed)
-            except zstandard.ZstdError as error:
-                raise DataError(
-                    f"{path}: damaged zstd archive ({error}); fetch it again"
-                ) from error
-            packed = b""
-            if frame.eof:
-                packed, frame = frame.unused_data, None
-            if unpacked:
-                yield unpacked
-    if frame is not None:
-        raise DataError(f"{path}: truncated zstd archive; fetch it again")
-
-
-def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    pending: list[bytes] = []
-    for block in blocks:
-        *lines, rest = block.split(b"\n")
-        if lines:
-            yield b"".join([*pending, lines[0]])
-            yield from lines[1:]
-            pending = []
-        pending.append(rest)
-    yield b"".join(pending)
-
-
-def _json_records(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
-    packed = path.name.endswith(".zst")
-    blocks = _unpacked(path, progress) if packed else _blocks(path, BLOCK_BYTES, progress)
-    for number, line in enumerate(_lines(blocks), start=1):
-        where = f"{path}, line {number}"
-        text = _decode(line, f"{where}, byte", 0)
-        if number == 1:
-            text = text.removeprefix("\ufeff")
-        if text.strip():
-            try:
-                yield where, json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}: not valid JSON ({error})") from error
-
-
-def _text_blocks(path: Path, progress: Progress) -> Iterator[str]:
+def _texts(path: Path, blocks: Iterator[bytes]) -> Iterator[str]:
     pending, offset = b"", 0
-    for block in _blocks(path, BLOCK_BYTES, progress):
+    for block in blocks:
         # Cut only where more follows: the end of a file without a last line end is no document.
-        if len(pending) >= BLOCK_BYTES:
+        if len(pending) >= DOCUMENT_BYTES:
             cut = pending.rfind(b"\n") + 1 or _last_character(pending)
-            yield _block_text(pending[:cut], path, offset)
+            yield _file_text(pending[:cut], path, offset)
             pending, offset = pending[cut:], offset + cut
         pending += block
-    yield _block_text(pending, path, offset)
+    yield _file_text(pending, path, offset)
 
 
-def _block_text(data: bytes, path: Path, offset: int) -> str:
-    text = _decode(data, f"{path}, byte", offset)
+def _file_text(data: bytes, path: Path, offset: int) -> str:
+    text = decode(data, f"{path}, byte", offset)
     return text if offset else text.removeprefix("\ufeff")
 
 
@@ -212,37 +259,3 @@ def _last_character(data: bytes) -> int:
     while start > 0 and data[start] & 0xC0 == 0x80:
         start -= 1
     return start
-
-
-def _decode(data: bytes, where: str, offset: int) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where} {offset + error.start}: not UTF-8 (0x{data[error.start]:02x}); convert the "
-            "file, for example with: iconv -f ENCODING -t UTF-8"
-        ) from error
-
-
-def _parquet_records(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "data") from error
-
-    size, row, reported = path.stat().st_size, 0, 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name in ("text", "metadata")]
-            if "text" not in columns:
-                raise DataError(f'{path}: no column "text"; it has {file.schema_arrow.names}')
-            for batch in file.iter_batches(batch_size=1024, columns=columns):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield f"{path}, row {row}", record
-                done = size * row // file.metadata.num_rows
-                progress(done - reported)
-                reported = done
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: damaged parquet file after row {row} ({error})") from error

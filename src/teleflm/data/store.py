@@ -2,43 +2,25 @@
 
 import functools
 import json
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from teleflm.data.indexed import IndexedTokens, IndexedWriter, token_dtype
-from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Progress, iterate_documents
+from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
+from teleflm.data.find import find_corpus
+from teleflm.data.going_on import Saves
+from teleflm.data.indexed import IndexedTokens
+from teleflm.data.parts import DomainCounts
+from teleflm.data.preparation import Preparation
+from teleflm.data.sources import Reader, Reading, domains_ahead, note
 from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 from teleflm.files import write_whole, written_aside
 
 FORMAT = 1
 STORE_FILE = "store.json"
-HELD_OUT_SUFFIX = ".held-out"
-# Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
-# way through the tokenizers library.
-BATCH_CHARACTERS = 1 << 20
-# Each domain keeps two files open; 256 open files is the default limit on macOS.
-MOST_DOMAINS = 100
-GOLDEN_RATIO = (5**0.5 - 1) / 2
-
-
-@dataclass
-class DomainCounts:
-    """What a domain holds; `bytes` are UTF-8 bytes of text, tokens count each `</s>` too."""
-
-    documents: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    held_out_documents: int = 0
-    held_out_tokens: int = 0
-    held_out_bytes: int = 0
 
 
 class TokenStore:
@@ -111,6 +93,7 @@ def prepare(
     tokenizer_dir: Path,
     out: Path,
     *,
+    reading: Reading | None = None,
     held_out: float = 0.02,
     force: bool = False,
     progress: Progress | None = None,
@@ -123,16 +106,32 @@ def prepare(
     the pieces between two held-out ones stay one document.
 
     The store is written aside and renamed, so `out` is whole or is not there; `force` replaces an
-    existing store (nothing else). Raises DataError for bad input (see `iterate_documents`), a
-    domain too small to divide, and an `out` that exists; MachineError for a full disk.
+    existing store (nothing else). Raises DataError for bad input (see `iterate_documents`), domains
+    that cannot be file names or are more than 100, where that is known before the first document
+    is read, and an `out` that exists; MachineError for a full disk.
     """
     if not 0 < held_out < 1:
         raise DataError(f"a held-out share of {held_out} is not between 0 and 1; try 0.02")
     tokenizer = Tokenizer.load(tokenizer_dir)
     out = Path(out).absolute()
     _check_free(out, force)
-    with written_aside(out) as aside:
-        domains = _write_domains(paths, tokenizer, aside, held_out, progress)
+    reading = reading or Reading()
+    corpus = find_corpus(paths)
+    names = DomainNames()
+    names.admit(domains_ahead(corpus, reading))
+    for line in corpus.left_out:
+        note(line)
+    work = json.dumps([FORMAT, tokenizer.fingerprint, held_out, asdict(reading)])
+    with written_aside(out, work) as aside:
+        saves = Saves(aside, corpus.files)
+        try:
+            preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves)
+            domains = preparation.run(Reader(reading, progress), names)
+        except BaseException:
+            if not saves.exist:
+                shutil.rmtree(aside)
+            raise
+        saves.remove()
         tokenizer.save(aside)
         content = {
             "format": FORMAT,
@@ -152,140 +151,3 @@ def _check_free(out: Path, force: bool) -> None:
         raise DataError(f"{out}: exists and is not a token store; choose another folder")
     if not force:
         raise DataError(f"{out}: exists already; choose another folder or use --force")
-
-
-class _Piece(NamedTuple):
-    tokens: npt.NDArray[np.integer]
-    bytes: int
-    ends_document: bool
-
-
-@dataclass
-class _DomainWriter:
-    """Deals the pieces of one domain to its training and its held-out file."""
-
-    train: IndexedWriter
-    held_out: IndexedWriter
-    eos: npt.NDArray[np.integer]
-    share: float
-    counts: DomainCounts = field(default_factory=DomainCounts)
-    waiting: _Piece | None = None
-    number: int = 0
-    document: list[npt.NDArray[np.integer]] = field(default_factory=list)
-
-    def add(self, piece: _Piece) -> None:
-        # One piece always waits, so that `close` can give the last one to a part that has none.
-        if self.waiting is not None:
-            self._deal(self.waiting, self._is_due())
-        self.waiting = piece
-        self.number += 1
-
-    def _is_due(self) -> bool:
-        """Whether the waiting piece is held out.
-
-        Multiples of the golden ratio modulo 1 are the most even spread there is and keep no step
-        with a corpus that repeats itself, say in two languages in turn, as every 50th piece would.
-        The size of a piece has no say, or short ones would be held out more often.
-        """
-        return (self.number * GOLDEN_RATIO) % 1 < self.share
-
-    def _deal(self, piece: _Piece, held_out: bool) -> None:
-        if held_out:
-            self._end_document()
-            tokens = np.concatenate([piece.tokens, self.eos])
-            self.held_out.add(tokens)
-            self.counts.held_out_tokens += tokens.size
-            self.counts.held_out_bytes += piece.bytes
-            return
-        self.document.append(piece.tokens)
-        self.counts.bytes += piece.bytes
-        if piece.ends_document:
-            self._end_document()
-
-    def _end_document(self) -> None:
-        if self.document:
-            tokens = np.concatenate([*self.document, self.eos])
-            self.train.add(tokens)
-            self.counts.tokens += tokens.size
-            self.document = []
-
-    def close(self, domain: str) -> DomainCounts:
-        assert self.waiting is not None
-        missing = not self.counts.held_out_bytes
-        self._deal(self.waiting, missing or (self.counts.bytes > 0 and self._is_due()))
-        self._end_document()
-        if not self.counts.bytes:
-            raise DataError(
-                f"domain {domain!r} is a single piece of text, so nothing can be held out for "
-                "evaluation; give it more documents"
-            )
-        self.counts.documents = self.train.documents
-        self.counts.held_out_documents = self.held_out.documents
-        self.train.close()
-        self.held_out.close()
-        return self.counts
-
-
-def _write_domains(
-    paths: Iterable[Path],
-    tokenizer: Tokenizer,
-    folder: Path,
-    share: float,
-    progress: Progress | None,
-) -> dict[str, DomainCounts]:
-    dtype = token_dtype(tokenizer.vocab_size)
-    eos = np.array([tokenizer.eos_id], dtype)
-    writers: dict[str, _DomainWriter] = {}
-    try:
-        for batch in _batches(paths, progress):
-            ids = tokenizer.encode_batch([text for _, text, _ in batch])
-            for (domain, text, last), tokens in zip(batch, ids, strict=True):
-                if domain not in writers:
-                    _check_domain(domain, writers)
-                    train = IndexedWriter(folder / domain, dtype)
-                    held_out = IndexedWriter(folder / f"{domain}{HELD_OUT_SUFFIX}", dtype)
-                    writers[domain] = _DomainWriter(train, held_out, eos, share)
-                piece = _Piece(np.array(tokens, dtype), len(text.encode()), last)
-                writers[domain].add(piece)
-        return {domain: writer.close(domain) for domain, writer in sorted(writers.items())}
-    except BaseException:
-        for writer in writers.values():
-            writer.train.discard()
-            writer.held_out.discard()
-        raise
-
-
-def _batches(
-    paths: Iterable[Path], progress: Progress | None
-) -> Iterator[list[tuple[str, str, bool]]]:
-    """Pieces as (domain, text, whether it ends its document), about BATCH_CHARACTERS at a time."""
-    batch: list[tuple[str, str, bool]] = []
-    characters = 0
-    for document in iterate_documents(paths, progress=progress):
-        pieces = list(cut_pieces(document.text))
-        for number, text in enumerate(pieces, start=1):
-            batch.append((document.domain, text, number == len(pieces)))
-            characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _check_domain(name: str, others: Iterable[str]) -> None:
-    """A domain is a file name here, so names from a corpus are not to be trusted."""
-    others = list(others)
-    if not re.fullmatch(r"\w[\w .+-]{0,99}", name) or name.endswith(HELD_OUT_SUFFIX):
-        raise DataError(
-            f"domain {name!r} cannot be a file name: use letters, digits, '_', '-', '.', '+' and "
-            f"spaces, at most 100, and not the ending {HELD_OUT_SUFFIX!r}"
-        )
-    for other in others:
-        if name.casefold() == other.casefold():
-            raise DataError(f"domains {other!r} and {name!r} differ only in case; rename one")
-    if len(others) >= MOST_DOMAINS:
-        raise DataError(
-            f"more than {MOST_DOMAINS} domains; the domain is a record's metadata.domain, else the "
-            "file's name up to the first dot: gather the text of a domain in fewer, larger files"
-        )

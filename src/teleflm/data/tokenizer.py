@@ -12,12 +12,16 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from teleflm.data.find import find_corpus
 from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Progress, iterate_documents
+from teleflm.data.sources import Document, Reading, iterate_documents
+from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 from teleflm.files import write_whole
 
 UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
+# Bytes of a word that merges are learnt from.
+LONGEST_WORD = 64
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
@@ -132,6 +136,7 @@ def train_tokenizer(
     vocab_size: int,
     out: Path,
     *,
+    reading: Reading | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Tokenizer:
@@ -152,14 +157,16 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists() and not force:
         raise DataError(f"{out} has a tokenizer already; choose another folder or use --force")
     library = tokenizers.Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            # One token a digit: a number is then written in one way only, place by place, and not
-            # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    words = [
+        # One token a digit: a number is then written in one way only, place by place, and not
+        # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
+    # Each merge goes through every word that has its pair. A text without spaces is a single word,
+    # so learning is from parts of it; the tokenizer itself cuts nothing.
+    parts = pre_tokenizers.Split(tokenizers.Regex(f".{{1,{LONGEST_WORD}}}"), "isolated")
+    library.pre_tokenizer = pre_tokenizers.Sequence([*words, parts])
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -169,12 +176,14 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    library.train_from_iterator(_training_texts(paths, progress), trainer)
+    documents = iterate_documents(find_corpus(paths), reading, progress=progress)
+    library.train_from_iterator(_training_texts(documents), trainer)
+    library.pre_tokenizer = pre_tokenizers.Sequence(words)
     tokenizer = Tokenizer(library.to_str(pretty=True), "the trained tokenizer")
     tokenizer.save(out)
     return tokenizer
 
 
-def _training_texts(paths: Iterable[Path], progress: Progress | None) -> Iterator[str]:
-    for document in iterate_documents(paths, progress=progress):
+def _training_texts(documents: Iterable[Document]) -> Iterator[str]:
+    for document in documents:
         yield from cut_pieces(document.text)

@@ -10,8 +10,8 @@ import yaml
 
 from teleflm.config.base import build, read_yaml
 from teleflm.config.series import SeriesConfig
+from teleflm.data.find import find_corpus
 from teleflm.data.progress import byte_progress
-from teleflm.data.sources import corpus_bytes
 from teleflm.data.store import prepare
 from teleflm.data.tokenizer import train_tokenizer
 from teleflm.demo.corpora import collect
@@ -50,7 +50,7 @@ def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
         DataError: text that cannot be had or read.
         RunLockedError: another process tells it there.
     """
-    corpus_bytes(data)  # what is not there is said before anything is removed
+    find_corpus(data)  # what is not there is said before anything is removed
     mark = out / _MARK
     if out.exists() and any(out.iterdir()) and not mark.exists():
         raise ConfigError(f"{out}: not empty and no earlier demo; give another --out")
@@ -98,10 +98,10 @@ def _prepare(data: Sequence[Path], out: Path) -> None:
     paths = list(data) or list(collect(out / "corpus").values())
     if not (tokenizer / "tokenizer.json").exists():
         _say(f"tokenizer: learning {_VOCABULARY:,} tokens")
-        with byte_progress("reading, then learning", corpus_bytes(paths)) as progress:
+        with byte_progress("reading, then learning", find_corpus(paths).bytes) as progress:
             train_tokenizer(paths, _VOCABULARY, tokenizer, progress=progress)
     _say("tokens: preparing the store")
-    with byte_progress("preparing", corpus_bytes(paths)) as progress:
+    with byte_progress("preparing", find_corpus(paths).bytes) as progress:
         prepare(paths, tokenizer, store, held_out=_HELD_OUT, progress=progress)
 
 

@@ -1,0 +1,166 @@
+"""A domain's text dealt to its two parts, one to train on and one held out for evaluation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from teleflm.data.domains import HELD_OUT_SUFFIX
+from teleflm.data.indexed import IndexedWriter
+
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+@dataclass
+class DomainCounts:
+    """What a domain holds; `bytes` are UTF-8 bytes of text, tokens count each `</s>` too."""
+
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    held_out_documents: int = 0
+    held_out_tokens: int = 0
+    held_out_bytes: int = 0
+
+
+class Piece(NamedTuple):
+    """A document, or a part of a long one."""
+
+    text: str
+    tokens: npt.NDArray[np.integer]
+    ends_document: bool
+
+
+class DomainWriter:
+    """Deals the pieces of one domain to its training and its held-out file."""
+
+    def __init__(
+        self,
+        folder: Path,
+        domain: str,
+        dtype: npt.DTypeLike,
+        eos_id: int,
+        share: float,
+        saved: dict[str, Any] | None = None,
+    ) -> None:
+        """A new writer, or with `saved` one as it was when `save` returned that (DataError)."""
+        self._eos = np.array([eos_id], dtype)
+        self._share = share
+        train, held_out = folder / domain, folder / f"{domain}{HELD_OUT_SUFFIX}"
+        if saved is None:
+            self.counts = DomainCounts()
+            self._train, self._held_out = (
+                IndexedWriter(prefix, dtype) for prefix in (train, held_out)
+            )
+            self._waiting: Piece | None = None
+            self._number = 0
+            return
+        self.counts = DomainCounts(**saved["counts"])
+        self._train = IndexedWriter.resume(train, dtype, saved["train"])
+        self._held_out = IndexedWriter.resume(held_out, dtype, saved["held_out"])
+        text, tokens, ends_document = saved["waiting"]
+        self._waiting = Piece(text, np.array(tokens, dtype), ends_document)
+        self._number = saved["number"]
+
+    def save(self) -> dict[str, Any]:
+        """Have all that was added on disk; what a writer that goes on takes, as JSON."""
+        assert self._waiting is not None
+        text, tokens, ends_document = self._waiting
+        return {
+            "counts": asdict(self.counts),
+            "train": self._train.save(),
+            "held_out": self._held_out.save(),
+            "waiting": [text, tokens.tolist(), ends_document],
+            "number": self._number,
+        }
+
+    def add(self, piece: Piece) -> None:
+        """Take the next piece of the domain."""
+        # One piece always waits, so that `close` can give the last one to a part that has none.
+        if self._waiting is not None:
+            self._deal(self._waiting, self._is_due())
+        self._waiting = piece
+        self._number += 1
+
+    def _is_due(self) -> bool:
+        """Whether the waiting piece is held out.
+
+        Multiples of the golden ratio modulo 1 are the most even spread there is and keep no step
+        with a corpus that repeats itself, say in two languages in turn, as every 50th piece would.
+        The size of a piece has no say, or short ones would be held out more often.
+        """
+        return (self._number * GOLDEN_RATIO) % 1 < self._share
+
+    def _deal(self, piece: Piece, held_out: bool) -> None:
+        size = len(piece.text.encode())
+        if held_out:
+            self._end_document()
+            tokens = np.concatenate([piece.tokens, self._eos])
+            self._held_out.add(tokens)
+            self.counts.held_out_tokens += tokens.size
+            self.counts.held_out_bytes += size
+            return
+        self._train.extend(piece.tokens)
+        self.counts.tokens += piece.tokens.size
+        self.counts.bytes += size
+        if piece.ends_document:
+            self._end_document()
+
+    def _end_document(self) -> None:
+        if self._train.open_tokens:
+            self._train.add(self._eos)
+            self.counts.tokens += 1
+
+    def close(self, encode: Callable[[str], Sequence[int]]) -> bool:
+        """Finish both files; False, and no files, where the domain is too small to divide.
+
+        A single piece is divided in two, which `encode` gives the tokens of.
+        """
+        assert self._waiting is not None
+        last, self._waiting = self._waiting, None
+        if self._number == 1:
+            first, second = _halves(last.text, self._share)
+            if not second:
+                self.discard()
+                return False
+            dtype = last.tokens.dtype
+            self._deal(Piece(first, np.array(encode(first), dtype), True), held_out=False)
+            self._deal(Piece(second, np.array(encode(second), dtype), True), held_out=True)
+        else:
+            missing = not self.counts.held_out_bytes
+            self._deal(last, missing or (self.counts.bytes > 0 and self._is_due()))
+        self._end_document()
+        self.counts.documents = self._train.documents
+        self.counts.held_out_documents = self._held_out.documents
+        self._train.close()
+        self._held_out.close()
+        return True
+
+    def leave(self) -> None:
+        """Give up, and leave what was written so far."""
+        self._train.leave()
+        self._held_out.leave()
+
+    def discard(self) -> None:
+        """Give up: remove what was written so far."""
+        self._train.discard()
+        self._held_out.discard()
+
+
+def _halves(text: str, share: float) -> tuple[str, str]:
+    """`text` in two, the second about `share` of it, cut at a line end or else a space if it can.
+
+    The second is empty where `text` is a single character.
+    """
+    whole = len(text)
+    cut = min(max(round(whole * (1 - share)), 1), max(whole - 1, 1))
+    for mark, behind in (("\n", 1), (" ", 0)):
+        # Near the place only: what is held out must not become most of the text.
+        found = text.rfind(mark, max(cut // 2, 1), cut)
+        if found >= 0:
+            cut = found + behind
+            break
+    return text[:cut], text[cut:]

@@ -21,7 +21,8 @@ from teleflm.parallel.ranks import Ranks
 from teleflm.training.loop import train
 from teleflm.training.same_data import common_sources
 from teleflm.training.start import resolve_config
-from tests.tiny import assert_same_run, cut_back, run_config, run_fields
+from tests.conftest import Command
+from tests.tiny import assert_same_run, cut_back, run_config, run_fields, write_run
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +167,24 @@ def test_a_checkpoint_that_does_not_say(
     assert_same_run(half, whole)
     assert read_manifest(find_checkpoint(half)).data is not None
     assert len(read_jsonl(half / "metrics.jsonl")) == 6
+
+
+@pytest.mark.parametrize("name", ["no", "on", "null", "1", "007", "true"])
+def test_a_domain_that_yaml_1_1_would_call_something_else(
+    teleflm: Command, own_store: Path, tmp_path: Path, name: str
+) -> None:
+    run, single = tmp_path / "run", own_store / "code"
+    file = tmp_path / "run.yaml"
+    fields = run_fields(own_store, run, training={"steps": 1})
+    del fields["data"]["path"]
+    write_run(file, fields)
+    source = f"data.path={{{name}: [{single}, 1]}}"
+    assert teleflm("train", file, source, f"data.tokenizer={own_store}").code == 0
+    manifest = read_manifest(find_checkpoint(run))
+    assert manifest.data is not None and list(manifest.data) == [name]
+    # The configuration that the run wrote down is the same one.
+    assert teleflm("train", run / "config.yaml", "training.steps=2").code == 0
+    text = file.read_text(encoding="utf-8").replace("data:", f"data:\n  path:\n    {name}: [a, 1]")
+    file.write_text(text, encoding="utf-8")
+    code, _, err = teleflm("train", file)
+    assert code == 2 and f"data.path.{name}: a is neither a token store" in err

@@ -56,7 +56,9 @@ def resolve_config(data: dict[str, Any], source: str) -> RunConfig:
     """
     start_from = data.get("start_from")
     parent = None
-    if isinstance(start_from, str):
+    if start_from is not None:
+        if not isinstance(start_from, str):
+            raise ConfigError(f"{source}: start_from: {start_from!r} is no path; quote it if it is")
         parent = read_manifest(find_checkpoint(Path(start_from))).model
     return resolve_run(data, source, parent)
 

@@ -66,6 +66,15 @@ def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> Laz
     return LazyState.untrained(event, read, found.dtype("model.norm.weight"))
 
 
+def start_of_text(folder: Path) -> int | None:
+    """The token that transformers begins an empty text with, None where the folder names none."""
+    for name in ("generation_config.json", CONFIG):
+        if (folder / name).is_file():
+            start = read_json(folder / name).get("bos_token_id")
+            return start if isinstance(start, int) else None
+    return None
+
+
 @dataclass(frozen=True)
 class _Found:
     """A folder that was checked, but for the values.

@@ -23,7 +23,7 @@ from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export, export_bytes
 from teleflm.checkpoint.load import open_checkpoint
 from teleflm.checkpoint.open import Opened, load, open_state
-from teleflm.checkpoint.pretrained import INDEX, open_pretrained
+from teleflm.checkpoint.pretrained import INDEX, open_pretrained, start_of_text
 from teleflm.checkpoint.save import save_checkpoint
 from teleflm.config.huggingface import ExportKind
 from teleflm.config.model import ModelConfig
@@ -126,6 +126,7 @@ for name in sys.argv[2:]:
             "padded": net.generate(
                 torch.cat((padded, ids[1:, :8])), attention_mask=mask, **options
             )[0, 8:].tolist(),
+            "start": net.generate(**options)[0].tolist(),
             "text_ids": tokenizer(TEXT)["input_ids"],
             "text_logits": net(**tokenizer(TEXT, return_tensors="pt")).logits.float(),
             "context": tokenizer.model_max_length,
@@ -214,8 +215,23 @@ def test_the_tokenizer_travels_along(
     # A model takes all that its tokenizer gives.
     assert got["text_logits"].shape == (1, len(got["text_ids"]), ODD.vocab_size)
     assert got["context"] == ODD.max_position_embeddings
-    assert got["special"] == [1, 2, 3]
-    assert got["generation"] == [1, 2]
+    assert got["special"] == [2, 2, 3]
+    assert got["generation"] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_an_empty_text_starts_as_in_training(
+    found: dict[str, dict[str, Any]], root: Path, tokenizer_dir: Path, name: str, kind: str
+) -> None:
+    eos = Tokenizer.load(tokenizer_dir).eos_id
+    got = found[f"{name}-{kind}"]["start"]
+    network = build_model(MODELS[name], weights_of(MODELS[name]), torch.float32)
+    assert got == [eos, *generate(network, [eos], 32, eos_id=None)]
+    assert got[1:] != generate(network, [1], 32, eos_id=None), "else nothing is told apart"
+    # Ours, from the run and from the folder.
+    assert open_state(root / f"{name}-{kind}").start == eos
+    assert generate(network, [], 32, eos_id=None, start_id=eos) == got[1:]
 
 
 def test_bf16_is_cast_after_the_fold(found: dict[str, dict[str, Any]], root: Path) -> None:
@@ -454,6 +470,29 @@ def test_special_ids_are_the_tokenizer_s(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == expected
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert {key: written[key] for key in expected} == expected
+
+
+def test_ids_without_a_tokenizer(tmp_path: Path) -> None:
+    export(source_of(PLAIN), tmp_path / "ours", "granite")
+    # Weights from elsewhere have Tele-FLM's, where nothing names others.
+    event = Event.model_validate({"operator": "import", "to": PLAIN, "parent": "0" * 64})
+    export(source_of(PLAIN, lineage=(event,)), tmp_path / "theirs", "granite")
+    for name, bos in (("ours", 2), ("theirs", 1)):
+        ids = json.loads((tmp_path / name / "generation_config.json").read_text())
+        assert ids == {"bos_token_id": bos, "eos_token_id": 2, "pad_token_id": 3}
+        assert open_state(tmp_path / name).start == bos
+
+
+def test_the_start_of_a_folder_is_the_one_transformers_takes(tmp_path: Path) -> None:
+    export(source_of(PLAIN), tmp_path / "out", "granite")
+    generation, config = tmp_path / "out" / "generation_config.json", tmp_path / "out/config.json"
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps({**written, "bos_token_id": 5}))
+    assert start_of_text(tmp_path / "out") == 2
+    generation.unlink()
+    assert start_of_text(tmp_path / "out") == 5
+    config.write_text(json.dumps({**written, "bos_token_id": None}))
+    assert start_of_text(tmp_path / "out") is None
 
 
 def test_the_card_tells_the_story(tmp_path: Path) -> None:

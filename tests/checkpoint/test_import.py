@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -337,6 +338,71 @@ def test_what_is_no_pickle_of_tensors_is_named(pickled: Path) -> None:
         (pickled / PICKLE).write_bytes(content)
         with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: damaged"):
             open_pretrained(pickled)
+
+
+def _index(folder: Path, **changes: str | None) -> None:
+    """Change what the index says of these tensors; None drops one."""
+    path = folder / pretrained.INDEX
+    index = json.loads(path.read_text())
+    places = {**index["weight_map"], **changes}
+    index["weight_map"] = {name: file for name, file in places.items() if file is not None}
+    path.write_text(json.dumps(index))
+
+
+def _other_file(folder: Path, name: str) -> Path:
+    """A shard without that tensor, later in transformers' order than the one with it."""
+    files = json.loads((folder / pretrained.INDEX).read_text())["weight_map"]
+    return folder / max(set(files.values()) - {files[name]})
+
+
+def _single(folder: Path) -> None:
+    network_of("granite", torch.float32).save_pretrained(folder.parent / "other")
+    (folder.parent / "other" / pretrained.WEIGHTS).rename(folder / pretrained.WEIGHTS)
+
+
+def _doubled(folder: Path) -> None:
+    other = _other_file(folder, Q_PROJ)
+    save_file({**load_file(other), Q_PROJ: torch.ones(48, 40)}, other, {"format": "pt"})
+
+
+def _left_behind(folder: Path) -> None:
+    file = next(iter(folder.glob("*-00001-of-*.safetensors")))
+    shutil.copy(file, folder / "model-00001-of-00099.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message", "loads"),
+    [
+        (_single, r"model\.safetensors: not of the same save as model-00001-of-\d+\.saf", True),
+        (_doubled, rf"tensor {Q_PROJ} is in model-\S+ too by the index", True),
+        (_left_behind, r"model-00001-of-00099\.safetensors: not of the same save", True),
+        (lambda f: _index(f, **{Q_PROJ: None}), rf"tensor {Q_PROJ} is missing by the index", True),
+        (
+            lambda f: _index(f, **{Q_PROJ: _other_file(f, Q_PROJ).name}),
+            rf"tensor {Q_PROJ} is .* by the index|{Q_PROJ} is missing, and the index says",
+            True,
+        ),
+        (lambda f: _other_file(f, Q_PROJ).unlink(), r"\.safetensors: this shard is missing", False),
+        (lambda f: (f / pretrained.INDEX).write_text('{"weight_map": {}}'), "no weights", False),
+    ],
+)
+def test_files_of_two_saves_are_refused(
+    folder: Path, spoil: Callable[[Path], Any], message: str, loads: bool
+) -> None:
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=message):
+        open_pretrained(folder)
+    # transformers chooses one of them in silence, where it loads anything.
+    if loads:
+        transformers.LlamaForCausalLM.from_pretrained(folder)
+
+
+def test_transformers_reads_the_other_of_two_saves(folder: Path) -> None:
+    # Why it is an error, and not ours to choose.
+    before = transformers.LlamaForCausalLM.from_pretrained(folder).state_dict()[Q_PROJ]
+    _doubled(folder)
+    after = transformers.LlamaForCausalLM.from_pretrained(folder).state_dict()[Q_PROJ]
+    assert after.equal(torch.ones(48, 40)) and not before.equal(after)
 
 
 def test_tensors_that_the_index_keeps_back_are_seen(folder: Path) -> None:

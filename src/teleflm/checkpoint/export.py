@@ -131,7 +131,7 @@ def _is_exported(name: str) -> bool:
 def _texts(source: Opened, kind: ExportKind, dtype: ExportDtype, card: CardFacts) -> dict[str, str]:
     """The files of an export that are no weights, but for the tokenizer's own."""
     model, tokenizer = source.ordinary.model, source.tokenizer
-    config, ids = to_huggingface(model, kind), _special_ids(tokenizer)
+    config, ids = to_huggingface(model, kind), _special_ids(source)
     torch_dtype = str(_DTYPES[dtype]).removeprefix("torch.")
     texts = {
         "config.json": _as_json({**config, **ids, "torch_dtype": torch_dtype}),
@@ -199,13 +199,17 @@ def _bytes(model: ModelConfig, name: str, dtype: torch.dtype) -> int:
     return torch.Size(parameter_of(name).shape(model)).numel() * dtype.itemsize
 
 
-def _special_ids(tokenizer: Path | None) -> dict[str, int | None]:
-    """bos, eos and pad ids: Tele-FLM's, or those that the model's tokenizer names.
+def _special_ids(source: Opened) -> dict[str, int | None]:
+    """bos, eos and pad ids: those that the model's tokenizer names, else Tele-FLM's.
 
-    A tokenizer without one of them (many have no padding) leaves its id empty.
+    A tokenizer without one of them (many have no padding) leaves its id empty. A model of ours
+    begins a text as its documents did, after the `</s>` of the one before.
     """
+    tokenizer = source.tokenizer
     if tokenizer is None or not (tokenizer / "tokenizer_config.json").is_file():
-        return dict(SPECIAL_IDS)
+        is_ours = source.state.lineage[0].operator == "init"
+        bos = {"bos_token_id": SPECIAL_IDS["eos_token_id"]} if is_ours else {}
+        return {**SPECIAL_IDS, **bos}
     config = _read_json(tokenizer / "tokenizer_config.json")
     added = _read_json(tokenizer / "tokenizer.json").get("added_tokens", [])
     id_of = {token["content"]: token["id"] for token in added}

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from teleflm.checkpoint.load import find_checkpoint, open_checkpoint
 from teleflm.checkpoint.manifest import manifest_digest, read_manifest
-from teleflm.checkpoint.pretrained import CONFIG, open_pretrained
+from teleflm.checkpoint.pretrained import CONFIG, open_pretrained, start_of_text
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
@@ -30,6 +30,7 @@ class Opened:
         digest: SHA-256 that stands for all that it is read from, None where nothing does.
         tokenizer: a folder with its tokenizer files, None where there is none.
         config: the run that made it, None where no run did.
+        start: the token that an empty text begins with, where a model folder names one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Opened:
     digest: str | None = None
     tokenizer: Path | None = None
     config: RunConfig | None = None
+    start: int | None = None
 
     @property
     def ordinary(self) -> LazyState:
@@ -66,7 +68,8 @@ def open_state(path: Path, group: dist.ProcessGroup | None = None) -> Opened:
         state = open_pretrained(path, group)
         (imported,) = state.lineage
         tokenizer = path if (path / "tokenizer.json").is_file() else None
-        return Opened(path.resolve().name, state, imported.parent, tokenizer)
+        name, start = path.resolve().name, start_of_text(path)
+        return Opened(name, state, imported.parent, tokenizer, start=start)
     folder = find_checkpoint(path)
     manifest, state = open_checkpoint(folder, group)
     beside = folder / TOKENIZER

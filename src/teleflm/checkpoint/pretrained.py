@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,15 @@ def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> Laz
 
     event = Event(operator="import", to=found.model, parent=digest)
     return LazyState.untrained(event, read, found.dtype("model.norm.weight"))
+
+
+def start_of_text(folder: Path) -> int | None:
+    """The token that transformers begins an empty text with, None where the folder names none."""
+    for name in ("generation_config.json", CONFIG):
+        if (folder / name).is_file():
+            start = read_json(folder / name).get("bos_token_id")
+            return start if isinstance(start, int) else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -128,12 +137,20 @@ def _find(folder: Path) -> _Found:
 
 
 def _places(folder: Path) -> dict[str, Path]:
-    """The file of each tensor."""
+    """The file of each tensor: as the index says, where there is one.
+
+    transformers would take the single file instead, and of an index no more than the files' names.
+    Where that makes a difference the folder is refused, here and in `_check`: it holds files of
+    two saves, or an index of another one.
+    """
     for index, single in ((INDEX, WEIGHTS), (_PICKLED_INDEX, _PICKLED)):
-        if (folder / index).is_file():
-            return _indexed_places(folder / index)
         file = folder / single
+        if (folder / index).is_file():
+            places = _indexed_places(folder / index, file)
+            _refuse_others(file, set(places.values()))
+            return places
         if file.is_file():
+            _refuse_others(file, {file})
             with opened(file) as tensors:
                 return dict.fromkeys(tensors, file)
     raise CheckpointError(
@@ -142,7 +159,18 @@ def _places(folder: Path) -> dict[str, Path]:
     )
 
 
-def _indexed_places(index: Path) -> dict[str, Path]:
+def _refuse_others(single: Path, ours: Set[Path]) -> None:
+    """Refuse a single weight file and shards that belong to no part of the model."""
+    is_shard = re.compile(rf"{single.stem}-\d+-of-\d+{single.suffix}").fullmatch
+    for file in sorted(single.parent.iterdir()):
+        if file not in ours and (file == single or is_shard(file.name)):
+            raise CheckpointError(
+                f"{file}: not of the same save as {min(ours).name}, which is there too; remove the "
+                "files of the one that you do not mean, and its index"
+            )
+
+
+def _indexed_places(index: Path, single: Path) -> dict[str, Path]:
     try:
         files = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -154,9 +182,12 @@ def _indexed_places(index: Path) -> dict[str, Path]:
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{index}: {name!r} is not a file name of this folder")
         if not (index.parent / name).is_file():
+            whole = f", or remove {index} if all is in {single.name}" if single.is_file() else ""
             raise CheckpointError(
-                f"{index.parent / name}: this shard is missing; copy or download it again"
+                f"{index.parent / name}: this shard is missing; copy or download it again{whole}"
             )
+    if not files:
+        raise CheckpointError(f"{index}: names no weights; copy or download it again")
     return {tensor: index.parent / name for tensor, name in files.items()}
 
 
@@ -172,6 +203,12 @@ def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict
                     raise CheckpointError(
                         f"{file}: tensor {name} is not part of the model that {folder / CONFIG} "
                         "describes; is it the config of another model?"
+                    )
+                if name in expected and places.get(name) != file:
+                    where = f"in {places[name].name} too" if name in places else "missing"
+                    raise CheckpointError(
+                        f"{file}: tensor {name} is {where} by the index, so index and files are of "
+                        "two saves; copy or download them all again"
                     )
             for name in (n for n in promised if n in expected):
                 dtypes[name] = _checked_dtype(model, name, tensors.get(name), file)

@@ -47,6 +47,7 @@ def generate(
         temperature=temperature,
         seed=seed,
         eos_id=tokenizer.eos_id,
+        start_id=source.start,
     )
     # Together, not apart: a character may begin in the prompt's last token and end in a new one.
     typer.echo(tokenizer.decode(ids + new))

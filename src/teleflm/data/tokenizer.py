@@ -110,12 +110,14 @@ class Tokenizer:
     def save(self, folder: Path, *, model_max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer reads, to `folder`.
 
-        `model_max_length` is the context in tokens that transformers will warn beyond.
+        A text begins with what a token store has before a document, the `</s>` of the one before:
+        no model has ever seen an `<s>`. `model_max_length` is the context in tokens that
+        transformers will warn beyond.
         """
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "unk_token": UNK,
-            "bos_token": BOS,
+            "bos_token": EOS,
             "eos_token": EOS,
             "pad_token": PAD,
             "add_bos_token": False,

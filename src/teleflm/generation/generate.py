@@ -19,13 +19,15 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     eos_id: int | None,
+    start_id: int | None = None,
 ) -> list[int]:
     """The tokens that follow `prompt`, without it: at most `max_new_tokens`.
 
     They end with `eos_id`, or earlier where the context of `max_position_embeddings` tokens is
     full. At temperature 0 each is the most likely one, otherwise drawn by a generator of its own
-    from softmax(logits / temperature). An empty prompt starts as a document in training does,
-    after the end of another one: from `eos_id` (from `<s>` where it is None).
+    from softmax(logits / temperature). An empty prompt starts from `start_id`; without one as a
+    document in training does, after the end of another one: from `eos_id` (from `<s>` where that is
+    None too).
 
     Neither the network's mode nor the global random state is touched, so training may call this.
 
@@ -33,7 +35,8 @@ def generate(
         DataError: a prompt longer than the context, or a token outside the vocabulary.
     """
     model = network.config
-    start = prompt or [SPECIAL_IDS["bos_token_id"] if eos_id is None else eos_id]
+    starts = (start_id, eos_id, SPECIAL_IDS["bos_token_id"])
+    start = prompt or [next(token for token in starts if token is not None)]
     _check_prompt(start, model.vocab_size, model.max_position_embeddings)
     room = min(max_new_tokens, model.max_position_embeddings - len(start))
     decoder = IncrementalDecoder(network)

@@ -22,6 +22,7 @@ from teleflm.parallel.recipe import Recipe
 from teleflm.training.learner import Learner
 from teleflm.training.precision import in_precision, tell_if_slow
 from teleflm.training.run import Run
+from teleflm.training.same_data import check_same_data, common_sources
 from teleflm.training.start import (
     check_same_run,
     check_same_tokenizer,
@@ -52,6 +53,7 @@ def prepare(
     if ranks.many:
         mesh = build_mesh(layout, ranks.rank, device, config.faults.timeout)
     held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
+    sources = common_sources(mixture, ranks)
     found = newest_whole_checkpoint(directory, held)
     if found is not None:
         manifest, state = found
@@ -60,8 +62,9 @@ def prepare(
             last = rolled_back[-1]
             spent = {name: getattr(last, name) for name in ("tokens", "sequences", "flops")}
             state = replace(state, lineage=rolled_back, **spent)
-        check_same_run(config, manifest.config, directory)
+        check_same_run(config, manifest, directory)
         check_same_tokenizer(directory / TOKENIZER, mixture)
+        check_same_data(directory, manifest.data, sources, ranks)
         if manifest.config is not None:
             state = in_precision(state, manifest.config, config)
     else:
@@ -69,7 +72,7 @@ def prepare(
     tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
     ranks.from_first(lambda: _write_down(config, mixture))
     learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, device))
-    run = Run(config, state, learner, mixture, tokenizer, ranks)
+    run = Run(config, state, learner, mixture, sources, tokenizer, ranks)
     if ranks.first and found is not None:
         over = "trained already, to" if run.step >= run.last_step else "going on from"
         print(f"{directory}: {over} step {run.step}", file=sys.stderr)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from teleflm.config.run import RunConfig
+from teleflm.data.identity import Source
 from teleflm.data.loader import Loader
 from teleflm.data.mixture import Mixture
 from teleflm.growth.event import Event, run_start
@@ -49,12 +50,14 @@ class Run:
         state: TrainingState,
         learner: Learner,
         mixture: Mixture,
+        sources: dict[str, Source],
         tokenizer: Path | None,
         ranks: Ranks,
     ) -> None:
         self.config = config
         self.learner = learner
         self.mixture = mixture
+        self.sources = sources
         self.tokenizer = tokenizer
         self.ranks = ranks
         self.directory = Path(config.run_dir)

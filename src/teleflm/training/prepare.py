@@ -1,5 +1,7 @@
 """A run made ready for its next step: found or started, and laid out on its ranks."""
 
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig
 from teleflm.data.mixture import Mixture
+from teleflm.errors import ConfigError
 from teleflm.growth.event import Lineage
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.engine import Engine, OneProcess
@@ -70,13 +73,20 @@ def prepare(
     else:
         state = start_state(config, mixture, ranks, held)
     tokenizer = directory / TOKENIZER if mixture.tokenizer is not None else None
-    ranks.from_first(lambda: _write_down(config, mixture))
     learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, device))
     run = Run(config, state, learner, mixture, sources, tokenizer, ranks)
+    is_over = run.step >= run.last_step
+    if not (is_over and found is not None):
+        # A run that is over keeps what it was trained by.
+        ranks.from_first(lambda: _write_down(config, mixture))
     if ranks.first and found is not None:
-        over = "trained already, to" if run.step >= run.last_step else "going on from"
-        print(f"{directory}: {over} step {run.step}", file=sys.stderr)
-    if ranks.first and rolled_back is None and run.step < run.last_step:
+        over = "trained already, to" if is_over else "going on from"
+        change = run.lineage[-1].precision
+        changed = (
+            f", in {change} from here on" if change and run.lineage[-1].step == run.step else ""
+        )
+        print(f"{directory}: {over} step {run.step}{changed}", file=sys.stderr)
+    if ranks.first and rolled_back is None and not is_over:
         tell_if_slow(config, device)
     return run
 
@@ -128,7 +138,22 @@ def compiles(config: RunConfig, device: torch.device) -> bool:
 
     On a CPU compiled blocks take 1.0 to 1.4 times as long (docs/log.md). A zero-bubble schedule
     cannot have them.
+
+    Raises:
+        ConfigError: on a CPU, where there is no C++ compiler.
     """
     if config.training.compile != "auto":
+        if config.training.compile and device.type == "cpu":
+            _check_compiler()
         return config.training.compile
     return device.type == "cuda" and config.parallel.schedule != "zero_bubble"
+
+
+def _check_compiler() -> None:
+    # By the name under which torch.compile looks for it, and would end in a traceback.
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise ConfigError(
+            f"training.compile needs a C++ compiler, and there is no {name!r}; install one, or "
+            "name it in the environment variable CXX, or leave training.compile out"
+        )

@@ -12,7 +12,7 @@ from teleflm.data.parts import DomainWriter
 from teleflm.data.sources import LeftOut
 from teleflm.files import write_whole
 
-SAVE_SECONDS = 10.0
+SAVE_SECONDS = 5.0
 _FILE = "going-on.json"
 
 

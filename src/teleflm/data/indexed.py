@@ -114,7 +114,7 @@ class IndexedWriter:
             if _beside(prefix, ".bin.partial").stat().st_size < size:
                 raise EOFError
             os.truncate(_beside(prefix, ".bin.partial"), size)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise DataError(f"{prefix}: what was written of it is not whole") from error
         writer = cls(prefix, dtype, mode="ab")
         writer._lengths, writer._saved, writer.open_tokens = lengths, documents, open_tokens

@@ -54,10 +54,23 @@ GRANITE = {
     "residual_multiplier": 0.22,
     "attention_multiplier": 0.4,
 }
+# The context of 64 is stretched, so that the tokens of a test see what is scaled.
+LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
+LLAMA3 = {
+    **LINEAR,
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+YARN = {**LINEAR, "rope_type": "yarn", "original_max_position_embeddings": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "mistral": ("Mistral", {"sliding_window": None}),
     "granite": ("Granite", GRANITE),
+    "llama3": ("Llama", {"rope_parameters": LLAMA3}),
+    "yarn": ("Llama", {"rope_parameters": YARN}),
+    "linear": ("Mistral", {"sliding_window": None, "rope_parameters": LINEAR}),
 }
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 UP_PROJ = "model.layers.0.mlp.up_proj.weight"
@@ -448,7 +461,10 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path, teleflm: Comm
         ("tie_word_embeddings", True),
         ("sliding_window", 32),
         ("hidden_act", "gelu"),
-        ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("rope_scaling", {"rope_type": "dynamic", "factor": 4.0}),
+        ("rope_parameters", {"rope_type": "longrope"}),
+        ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
+        ("partial_rotary_factor", 0.5),
         ("quantization_config", {"quant_method": "gptq"}),
         ("model_type", "qwen2"),
     ],

@@ -34,8 +34,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLED = "pytorch_model.bin"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
-# Old Llama files carry the RoPE frequencies, which follow from the config.
-_DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+# Some files carry RoPE's frequencies or tables, which follow from the config.
+_DERIVED = re.compile(r"(.*\.)?(rotary_emb\.(inv_freq|cos_cached|sin_cached)|rope\.freqs)")
 
 
 def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> LazyState:

@@ -27,7 +27,8 @@ from teleflm.checkpoint.weight_files import Stored
 from teleflm.config.huggingface import weight_folds
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
-from teleflm.errors import CheckpointError, MachineError
+from teleflm.errors import CheckpointError, ConfigError, MachineError
+from teleflm.generation.generate import generate
 from teleflm.growth.state import KINDS, Kind
 from teleflm.model.axes import PARAMETERS, parameter_names
 from teleflm.model.init import build_model
@@ -242,6 +243,22 @@ def test_an_import_exports_as_llama(tmp_path: Path) -> None:
     assert type(back).__name__ == "LlamaForCausalLM"
     assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
     assert "| imported |" in (tmp_path / "exported" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("family", ["llama3", "yarn", "linear"])
+def test_scaled_rope_writes_the_same_text_and_goes_back(family: str, tmp_path: Path) -> None:
+    network = network_of(family, torch.float32)
+    source = save(network, tmp_path / "source")
+    export(open_state(source), tmp_path / "exported", "llama")
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    text = network.generate(
+        tokens()[:1, :20], max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
+    )[0, 20:].tolist()
+    # Each position's table is made by itself here, and all of them at once there.
+    assert generate(load(source), tokens()[0, :20].tolist(), 40, eos_id=None) == text
+    assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
+    with pytest.raises(ConfigError, match="rope_scaling of the kind"):
+        export(open_state(source), tmp_path / "released", "teleflm")
 
 
 def test_any_region_is_read_by_itself(

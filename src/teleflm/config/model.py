@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from teleflm.config.base import Strict
-from teleflm.config.rope import RopeScaling
+from teleflm.config.rope import RopeScaling, YarnRope
 
 
 class ModelConfig(Strict):
@@ -62,6 +62,10 @@ class ModelConfig(Strict):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; RoPE rotates pairs, make it even")
+        if isinstance(self.rope_scaling, YarnRope) and self.rope_theta == 1.0:
+            raise ValueError(
+                "rope_theta 1.0 gives every pair one frequency, which yarn cannot scale"
+            )
         return self
 
     @property

@@ -75,14 +75,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 UP_PROJ = "model.layers.0.mlp.up_proj.weight"
+EMBEDDING = "model.embed_tokens.weight"
 PICKLE = "pytorch_model.bin"
 
 
-def network_of(family: str, dtype: torch.dtype) -> Any:
+def network_of(family: str, dtype: torch.dtype, **more: Any) -> Any:
     """A random model by transformers, whose gains are no ones."""
     name, changes = FAMILIES[family]
     torch.manual_seed(7)
-    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes})
+    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes, **more})
     network = getattr(transformers, f"{name}ForCausalLM")(config).to(dtype).eval()
     for parameter in network.parameters():
         if parameter.ndim == 1:
@@ -259,6 +260,31 @@ def test_scaled_rope_writes_the_same_text_and_goes_back(family: str, tmp_path: P
     assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
     with pytest.raises(ConfigError, match="rope_scaling of the kind"):
         export(open_state(source), tmp_path / "released", "teleflm")
+
+
+@pytest.mark.parametrize("stored", ["no head", "the same head", "another head"])
+def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm: Command) -> None:
+    source = save(network_of("llama3", torch.float32, tie_word_embeddings=True), tmp_path / "tied")
+    index = json.loads((source / pretrained.INDEX).read_text())
+    file = source / index["weight_map"][EMBEDDING]
+    assert "lm_head.weight" not in index["weight_map"]
+    if stored != "no head":
+        head = load_file(file)[EMBEDDING] * (2.0 if stored == "another head" else 1.0)
+        save_file({**load_file(file), "lm_head.weight": head}, file, {"format": "pt"})
+        index["weight_map"]["lm_head.weight"] = file.name
+        (source / pretrained.INDEX).write_text(json.dumps(index))
+    refused = teleflm("import", source, tmp_path / "out")
+    assert (refused.code, refused.out) == (2, "")
+    assert "tie_word_embeddings = True" in refused.err and "--untie" in refused.err
+    assert teleflm("import", source, tmp_path / "out", "--untie").code == 0
+    assert not list(problems(tmp_path / "out"))
+    _, state = load_checkpoint(tmp_path / "out")
+    reference = logits_of(transformers.AutoModelForCausalLM.from_pretrained(source).eval())
+    assert relative_error(ours(state.model, state.weights, torch.float32), reference) <= 1e-5
+    assert teleflm("export", tmp_path / "out", tmp_path / "back", "--format", "llama").code == 0
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
+    assert not back.config.tie_word_embeddings
+    assert relative_error(logits_of(back), reference) <= 1e-5
 
 
 def test_any_region_is_read_by_itself(

@@ -202,9 +202,12 @@ def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
     }
     for field, is_foreign in refused.items():
         if is_foreign:
+            way_out = "a model that uses it cannot be read"
+            if field == "tie_word_embeddings":
+                way_out = "`teleflm import --untie` makes the head a copy of the embedding"
             raise ConfigError(
                 f"{source}: {field} = {data.get(field)!r} is not part of this architecture; "
-                "a model that uses it cannot be read"
+                f"{way_out}"
             )
 
 

@@ -51,8 +51,8 @@ def open_pretrained(
     `sha256sum` prints of config.json and the weight files in the order of their names. Every file
     is read once for it, by each rank of the group a share.
 
-    With `untie` a head that is tied to the embedding is a copy of it, and a parameter of its own. If
-    one is stored all the same, it counts, as in transformers.
+    With `untie` a head that is tied to the embedding is a copy of it, and a parameter of its own.
+    If one is stored all the same, it counts, as in transformers.
 
     Raises:
         CheckpointError: no such model, a damaged file, or tensors that are not those of the config;

@@ -9,7 +9,7 @@ from teleflm.model.attention import causal_attention
 from teleflm.model.cache import new_cache
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
-from teleflm.model.rope import apply_rope, rope_tables
+from teleflm.model.rope import Rope, apply_rope
 from tests.tiny import MODEL
 
 WIDE = MODEL.model_copy(update={"matrix_init_std": 0.3, "input_mult": 1.3})
@@ -133,7 +133,7 @@ def test_autocast_keeps_stream_and_gradients_in_fp32() -> None:
 
 
 def test_rope_turns_by_the_distance_alone() -> None:
-    cos, sin = rope_tables(MODEL)
+    cos, sin = Rope(MODEL).tables(slice(0, 64))
     assert cos.shape == sin.shape == (64, 8)
     assert cos.dtype == torch.float32
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).double()

@@ -32,13 +32,16 @@ from teleflm.parallel.ranks import Ranks
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _PICKLED = "pytorch_model.bin"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
-# Old Llama files carry the RoPE frequencies, which follow from the config.
-_DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+# Some files carry RoPE's frequencies or tables, which follow from the config.
+_DERIVED = re.compile(r"(.*\.)?(rotary_emb\.(inv_freq|cos_cached|sin_cached)|rope\.freqs)")
 
 
-def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> LazyState:
+def open_pretrained(
+    folder: Path, group: dist.ProcessGroup | None = None, *, untie: bool = False
+) -> LazyState:
     """The state in a Hugging Face folder, to be read piece by piece: the weights, and moments of
     zero. The folder holds `config.json` of TeleFLM, Llama, Mistral or Granite and the weights,
     safetensors or pickles, one file or several with their index.
@@ -48,13 +51,16 @@ def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> Laz
     `sha256sum` prints of config.json and the weight files in the order of their names. Every file
     is read once for it, by each rank of the group a share.
 
+    With `untie` a head that is tied to the embedding is a copy of it, and a parameter of its own.
+    If one is stored all the same, it counts, as in transformers.
+
     Raises:
         CheckpointError: no such model, a damaged file, or tensors that are not those of the config;
             that a value is not finite is found when it is read.
         ConfigError: another architecture, or a feature that our network does not have.
     """
     ranks = Ranks(group)
-    found = ranks.agreed(lambda: _find(folder))
+    found = ranks.agreed(lambda: _find(folder, untie))
     digest = _digest(folder, found.files, ranks)
 
     def read(kind: Kind, name: str, region: Region) -> Tensor:
@@ -84,12 +90,14 @@ class _Found:
         folds: what a parameter is multiplied by, by its pattern; 1 where it is not listed.
         places: the file of each parameter.
         stored: the dtype of each parameter there.
+        copied: the parameters that are stored under the name of another one.
     """
 
     model: ModelConfig
     folds: Mapping[str, float]
     places: Mapping[str, Path]
     stored: Mapping[str, torch.dtype]
+    copied: Mapping[str, str]
 
     @property
     def files(self) -> list[Path]:
@@ -105,7 +113,9 @@ class _Found:
     def weight(self, name: str, region: Region) -> Tensor:
         """A region of a parameter."""
         with opened(self.places[name]) as tensors:
-            value = tensors[name].read(region).to(self.dtype(name), copy=True)
+            value = (
+                tensors[self.copied.get(name, name)].read(region).to(self.dtype(name), copy=True)
+            )
         value *= self._fold(name)
         if not all_finite(value):
             raise CheckpointError(
@@ -118,21 +128,26 @@ class _Found:
         return self.folds.get(pattern_of(name), 1.0)
 
 
-def _find(folder: Path) -> _Found:
+def _find(folder: Path, untie: bool) -> _Found:
     config = folder / CONFIG
     if not config.is_file():
         raise CheckpointError(
             f"{folder}: no {CONFIG}; give the folder of a Hugging Face model, config and weights"
         )
     data = read_json(config)
+    is_tied = untie and bool(data.get("tie_word_embeddings"))
+    if is_tied:
+        data = {**data, "tie_word_embeddings": False}
     model = build(ModelConfig, from_huggingface(data, str(config)), str(config))
     places = _places(folder)
-    stored = _check(model, places, folder)
+    copied = {_HEAD: _EMBEDDING} if is_tied and _HEAD not in places else {}
+    stored = _check(model, places, folder, copied)
     return _Found(
         model=model,
         folds=weight_folds(data, model, str(config)),
-        places={name: places[name] for name in stored},
+        places={name: places[copied.get(name, name)] for name in stored},
         stored=stored,
+        copied=copied,
     )
 
 
@@ -191,9 +206,11 @@ def _indexed_places(index: Path, single: Path) -> dict[str, Path]:
     return {tensor: index.parent / name for tensor, name in files.items()}
 
 
-def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict[str, torch.dtype]:
+def _check(
+    model: ModelConfig, places: Mapping[str, Path], folder: Path, copied: Mapping[str, str]
+) -> dict[str, torch.dtype]:
     """The dtypes of the model's tensors, once they are those that the config asks for."""
-    expected = dict.fromkeys(parameter_names(model))
+    expected = dict.fromkeys(name for name in parameter_names(model) if name not in copied)
     dtypes: dict[str, torch.dtype] = {}
     for file in dict.fromkeys(places.values()):
         promised = [name for name in places if places[name] == file]
@@ -217,7 +234,7 @@ def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict
         raise CheckpointError(
             f"{folder}: tensor {missing} is missing; copy or download the weights again"
         )
-    return dtypes
+    return dtypes | {name: dtypes[source] for name, source in copied.items()}
 
 
 def _checked_dtype(model: ModelConfig, name: str, tensor: Stored | None, file: Path) -> torch.dtype:

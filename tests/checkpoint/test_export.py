@@ -126,6 +126,7 @@ for name in sys.argv[2:]:
             "padded": net.generate(
                 torch.cat((padded, ids[1:, :8])), attention_mask=mask, **options
             )[0, 8:].tolist(),
+            "start": net.generate(**options)[0].tolist(),
             "text_ids": tokenizer(TEXT)["input_ids"],
             "text_logits": net(**tokenizer(TEXT, return_tensors="pt")).logits.float(),
             "context": tokenizer.model_max_length,
@@ -214,8 +215,23 @@ def test_the_tokenizer_travels_along(
     # A model takes all that its tokenizer gives.
     assert got["text_logits"].shape == (1, len(got["text_ids"]), ODD.vocab_size)
     assert got["context"] == ODD.max_position_embeddings
-    assert got["special"] == [1, 2, 3]
-    assert got["generation"] == [1, 2]
+    assert got["special"] == [2, 2, 3]
+    assert got["generation"] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_an_empty_text_starts_as_in_training(
+    found: dict[str, dict[str, Any]], root: Path, tokenizer_dir: Path, name: str, kind: str
+) -> None:
+    (eos,) = Tokenizer.load(tokenizer_dir).end_ids
+    got = found[f"{name}-{kind}"]["start"]
+    network = build_model(MODELS[name], weights_of(MODELS[name]), torch.float32)
+    assert got == [eos, *generate(network, [eos], 32)]
+    assert got[1:] != generate(network, [1], 32), "else nothing is told apart"
+    # Ours, from the run and from the folder.
+    for folder in (tokenizer_dir, root / f"{name}-{kind}"):
+        assert Tokenizer.load(folder).encode_prompt("") == [eos]
 
 
 def test_bf16_is_cast_after_the_fold(found: dict[str, dict[str, Any]], root: Path) -> None:
@@ -454,6 +470,27 @@ def test_special_ids_are_the_tokenizer_s(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == expected
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert {key: written[key] for key in expected} == expected
+
+
+def test_ids_without_a_tokenizer_are_not_made_up(tmp_path: Path) -> None:
+    export(source_of(PLAIN), tmp_path / "out", "granite")
+    ids = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert ids == {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+
+
+def test_the_start_of_a_folder_is_the_one_transformers_takes(
+    tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    export(source_of(PLAIN, tokenizer=tokenizer_dir), out, "granite")
+    generation, config = out / "generation_config.json", out / "config.json"
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps({**written, "bos_token_id": 5}))
+    assert Tokenizer.load(out).encode_prompt("") == [2]
+    generation.unlink()
+    assert Tokenizer.load(out).encode_prompt("") == [5]
+    config.write_text(json.dumps({**written, "bos_token_id": None}))
+    assert Tokenizer.load(out).encode_prompt("") == [2], "as in training, where nothing is named"
 
 
 def test_the_card_tells_the_story(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,8 @@ from teleflm.checkpoint.weight_files import Stored
 from teleflm.config.huggingface import weight_folds
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
-from teleflm.errors import CheckpointError, MachineError
+from teleflm.errors import CheckpointError, ConfigError, MachineError
+from teleflm.generation.generate import generate
 from teleflm.growth.state import KINDS, Kind
 from teleflm.model.axes import PARAMETERS, parameter_names
 from teleflm.model.init import build_model
@@ -54,21 +56,35 @@ GRANITE = {
     "residual_multiplier": 0.22,
     "attention_multiplier": 0.4,
 }
+# The context of 64 is stretched, so that the tokens of a test see what is scaled.
+LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
+LLAMA3 = {
+    **LINEAR,
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+YARN = {**LINEAR, "rope_type": "yarn", "original_max_position_embeddings": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "mistral": ("Mistral", {"sliding_window": None}),
     "granite": ("Granite", GRANITE),
+    "llama3": ("Llama", {"rope_parameters": LLAMA3}),
+    "yarn": ("Llama", {"rope_parameters": YARN}),
+    "linear": ("Mistral", {"sliding_window": None, "rope_parameters": LINEAR}),
 }
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 UP_PROJ = "model.layers.0.mlp.up_proj.weight"
+EMBEDDING = "model.embed_tokens.weight"
 PICKLE = "pytorch_model.bin"
 
 
-def network_of(family: str, dtype: torch.dtype) -> Any:
+def network_of(family: str, dtype: torch.dtype, **more: Any) -> Any:
     """A random model by transformers, whose gains are no ones."""
     name, changes = FAMILIES[family]
     torch.manual_seed(7)
-    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes})
+    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes, **more})
     network = getattr(transformers, f"{name}ForCausalLM")(config).to(dtype).eval()
     for parameter in network.parameters():
         if parameter.ndim == 1:
@@ -231,6 +247,47 @@ def test_an_import_exports_as_llama(tmp_path: Path) -> None:
     assert "| imported |" in (tmp_path / "exported" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("family", ["llama3", "yarn", "linear"])
+def test_scaled_rope_writes_the_same_text_and_goes_back(family: str, tmp_path: Path) -> None:
+    network = network_of(family, torch.float32)
+    source = save(network, tmp_path / "source")
+    export(open_state(source), tmp_path / "exported", "llama")
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    text = network.generate(
+        tokens()[:1, :20], max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
+    )[0, 20:].tolist()
+    # Each position's table is made by itself here, and all of them at once there.
+    assert generate(load(source), tokens()[0, :20].tolist(), 40) == text
+    assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
+    with pytest.raises(ConfigError, match="rope_scaling of the kind"):
+        export(open_state(source), tmp_path / "released", "teleflm")
+
+
+@pytest.mark.parametrize("stored", ["no head", "the same head", "another head"])
+def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm: Command) -> None:
+    source = save(network_of("llama3", torch.float32, tie_word_embeddings=True), tmp_path / "tied")
+    index = json.loads((source / pretrained.INDEX).read_text())
+    file = source / index["weight_map"][EMBEDDING]
+    assert "lm_head.weight" not in index["weight_map"]
+    if stored != "no head":
+        head = load_file(file)[EMBEDDING] * (2.0 if stored == "another head" else 1.0)
+        save_file({**load_file(file), "lm_head.weight": head}, file, {"format": "pt"})
+        index["weight_map"]["lm_head.weight"] = file.name
+        (source / pretrained.INDEX).write_text(json.dumps(index))
+    refused = teleflm("import", source, tmp_path / "out")
+    assert (refused.code, refused.out) == (2, "")
+    assert "tie_word_embeddings = True" in refused.err and "--untie" in refused.err
+    assert teleflm("import", source, tmp_path / "out", "--untie").code == 0
+    assert not list(problems(tmp_path / "out"))
+    _, state = load_checkpoint(tmp_path / "out")
+    reference = logits_of(transformers.AutoModelForCausalLM.from_pretrained(source).eval())
+    assert relative_error(ours(state.model, state.weights, torch.float32), reference) <= 1e-5
+    assert teleflm("export", tmp_path / "out", tmp_path / "back", "--format", "llama").code == 0
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
+    assert not back.config.tie_word_embeddings
+    assert relative_error(logits_of(back), reference) <= 1e-5
+
+
 def test_any_region_is_read_by_itself(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +394,71 @@ def test_what_is_no_pickle_of_tensors_is_named(pickled: Path) -> None:
         (pickled / PICKLE).write_bytes(content)
         with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: damaged"):
             open_pretrained(pickled)
+
+
+def _index(folder: Path, **changes: str | None) -> None:
+    """Change what the index says of these tensors; None drops one."""
+    path = folder / pretrained.INDEX
+    index = json.loads(path.read_text())
+    places = {**index["weight_map"], **changes}
+    index["weight_map"] = {name: file for name, file in places.items() if file is not None}
+    path.write_text(json.dumps(index))
+
+
+def _other_file(folder: Path, name: str) -> Path:
+    """A shard without that tensor, later in transformers' order than the one with it."""
+    files = json.loads((folder / pretrained.INDEX).read_text())["weight_map"]
+    return folder / max(set(files.values()) - {files[name]})
+
+
+def _single(folder: Path) -> None:
+    network_of("granite", torch.float32).save_pretrained(folder.parent / "other")
+    (folder.parent / "other" / pretrained.WEIGHTS).rename(folder / pretrained.WEIGHTS)
+
+
+def _doubled(folder: Path) -> None:
+    other = _other_file(folder, Q_PROJ)
+    save_file({**load_file(other), Q_PROJ: torch.ones(48, 40)}, other, {"format": "pt"})
+
+
+def _left_behind(folder: Path) -> None:
+    file = next(iter(folder.glob("*-00001-of-*.safetensors")))
+    shutil.copy(file, folder / "model-00001-of-00099.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message", "loads"),
+    [
+        (_single, r"model\.safetensors: not of the same save as model-00001-of-\d+\.saf", True),
+        (_doubled, rf"tensor {Q_PROJ} is in model-\S+ too by the index", True),
+        (_left_behind, r"model-00001-of-00099\.safetensors: not of the same save", True),
+        (lambda f: _index(f, **{Q_PROJ: None}), rf"tensor {Q_PROJ} is missing by the index", True),
+        (
+            lambda f: _index(f, **{Q_PROJ: _other_file(f, Q_PROJ).name}),
+            rf"tensor {Q_PROJ} is .* by the index|{Q_PROJ} is missing, and the index says",
+            True,
+        ),
+        (lambda f: _other_file(f, Q_PROJ).unlink(), r"\.safetensors: this shard is missing", False),
+        (lambda f: (f / pretrained.INDEX).write_text('{"weight_map": {}}'), "no weights", False),
+    ],
+)
+def test_files_of_two_saves_are_refused(
+    folder: Path, spoil: Callable[[Path], Any], message: str, loads: bool
+) -> None:
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=message):
+        open_pretrained(folder)
+    # transformers chooses one of them in silence, where it loads anything.
+    if loads:
+        transformers.LlamaForCausalLM.from_pretrained(folder)
+
+
+def test_transformers_reads_the_other_of_two_saves(folder: Path) -> None:
+    # Why it is an error, and not ours to choose.
+    before = transformers.LlamaForCausalLM.from_pretrained(folder).state_dict()[Q_PROJ]
+    _doubled(folder)
+    after = transformers.LlamaForCausalLM.from_pretrained(folder).state_dict()[Q_PROJ]
+    assert after.equal(torch.ones(48, 40)) and not before.equal(after)
 
 
 def test_tensors_that_the_index_keeps_back_are_seen(folder: Path) -> None:
@@ -450,7 +572,10 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path, teleflm: Comm
         ("tie_word_embeddings", True),
         ("sliding_window", 32),
         ("hidden_act", "gelu"),
-        ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("rope_scaling", {"rope_type": "dynamic", "factor": 4.0}),
+        ("rope_parameters", {"rope_type": "longrope"}),
+        ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
+        ("partial_rotary_factor", 0.5),
         ("quantization_config", {"quant_method": "gptq"}),
         ("model_type", "qwen2"),
     ],

@@ -98,8 +98,15 @@ def test_foreign_tensors_are_refused(
         open_pretrained(folder)
 
 
-def test_the_rope_frequencies_of_old_files_are_no_weights(folder: Path) -> None:
-    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.rotary_emb.inv_freq",
+        "rope.freqs",
+    ],
+)
+def test_the_rope_frequencies_of_old_files_are_no_weights(name: str, folder: Path) -> None:
     change(folder, lambda state: state.update({name: torch.ones(2)}))
     assert name not in open_pretrained(folder).in_memory().weights
 
@@ -183,8 +190,13 @@ def test_a_silent_file_means_its_family_s_defaults() -> None:
     [
         ({"model_type": "mistral"}, "sliding_window = 4096"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_scaling"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
+        (
+            {"rope_parameters": {"rope_type": "longrope"}},
+            "rope_parameters is of the kind",
+        ),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling is of the kind 'dyn"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_size": None}, "hidden_size is None"),
         ({"hidden_size": "16"}, "hidden_size is '16'"),

@@ -149,6 +149,26 @@ def test_what_there_is_not_is_refused(net: Any, name: str, value: bool) -> None:
     assert torch.equal(out, net(PROMPT, **{name: None}).logits)
 
 
+def test_what_the_config_asks_for_is_heeded_or_refused(
+    net: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(net.config, "output_hidden_states", True)
+    assert len(net(PROMPT).hidden_states) == 3
+    monkeypatch.setattr(net.config, "return_dict", False)
+    with pytest.raises(ValueError, match="return_dict=False"):
+        net(PROMPT)
+
+
+def test_documents_packed_in_a_row_do_not_see_each_other(net: Any) -> None:
+    parts = torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([[11, 12, 13]])
+    positions = torch.cat([torch.arange(part.shape[1])[None] for part in parts], dim=1)
+    packed = net(torch.cat(parts, dim=1), position_ids=positions).logits
+    apart = torch.cat([net(part).logits for part in parts], dim=1)
+    torch.testing.assert_close(packed, apart, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="begin anew behind cached tokens"):
+        net(parts[1], position_ids=torch.tensor([[4, 5, 0]]), **{CACHE: filled(net)})
+
+
 def test_the_trainer_s_count_of_tokens(net: Any) -> None:
     # A Trainer passes it to a forward that takes any keyword; each loss is a share of the step's.
     kinds = {p.kind for p in inspect.signature(net.forward).parameters.values()}

@@ -1,5 +1,7 @@
 """teleflm export and teleflm generate, on a model folder."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,22 @@ def test_without_a_tokenizer_there_is_no_text(tmp_path: Path) -> None:
     export_model(opened_of(MODEL, initial_state(MODEL, 1)), tmp_path / "out", "llama")
     with pytest.raises(DataError, match=r"tokenizer\.json: no such file"):
         generate(tmp_path / "out", "A")
+
+
+def test_an_empty_prompt_starts_where_the_folder_says(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = build_model(MODEL, initial_state(MODEL, seed=1), torch.float32)
+    tokenizer = Tokenizer.load(folder)
+    texts = {}
+    for start in (2, 1):
+        shutil.copytree(folder, tmp_path / f"from-{start}")
+        ids = {"bos_token_id": start, "eos_token_id": 2}
+        (tmp_path / f"from-{start}" / "generation_config.json").write_text(json.dumps(ids))
+        generate(tmp_path / f"from-{start}", "", max_new_tokens=12)
+        new = generate_tokens(network, [start], 12, ends=[2])
+        texts[start] = capsys.readouterr().out
+        assert texts[start] == tokenizer.decode(new) + "\n"
+    assert texts[1] != texts[2]
+    generate(folder, "", max_new_tokens=12)
+    assert capsys.readouterr().out == texts[2]

@@ -21,6 +21,7 @@ from teleflm.data.store import TokenStore
 from teleflm.demo import story
 from teleflm.errors import StoppedError
 from teleflm.model.axes import PARAMETERS
+from teleflm.parallel import launcher
 from teleflm.training import loop
 from tests.conftest import Command
 from tests.tiny import run_fields, write_run
@@ -287,6 +288,7 @@ def test_many_ranks_are_for_training(
     teleflm: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "0")
     refused = teleflm("inspect", str(run))
     assert refused.code == 2
     assert "torchrun starts train, series, grow, verify, import" in refused.err
@@ -294,3 +296,79 @@ def test_many_ranks_are_for_training(
     # What is wrong with the input is wrong for all alike: one says it.
     monkeypatch.setenv("RANK", "3")
     assert teleflm("inspect", str(run)).err == ""
+
+
+HALF_LAUNCHED = [
+    ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', not a whole number; unset WORLD_SIZE"),
+    ({"WORLD_SIZE": "two", "RANK": "0"}, "WORLD_SIZE is 'two', not a whole number"),
+    ({"WORLD_SIZE": "2"}, "it has WORLD_SIZE = 2 and no RANK"),
+    ({"WORLD_SIZE": "0"}, "it has WORLD_SIZE = 0 and no RANK"),
+    ({"WORLD_SIZE": "2", "RANK": ""}, "RANK is '', not a whole number; unset RANK, WORLD_SIZE"),
+    ({"RANK": "3"}, "it has RANK = 3 and no WORLD_SIZE; unset RANK"),
+    ({"RANK": "-1"}, "RANK is '-1', not a whole number"),
+    ({"RANK": "3", "WORLD_SIZE": "2"}, "it has RANK = 3 and WORLD_SIZE = 2"),
+    ({"LOCAL_RANK": ""}, "LOCAL_RANK is '', not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("variables", "told"), HALF_LAUNCHED)
+def test_a_part_of_what_torchrun_sets(
+    teleflm: Command,
+    run: Path,
+    store: TokenStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    told: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    file = write_run(tmp_path / "run.yaml", run_fields(store.path, tmp_path / "run"))
+    for verb in ("train", "series"):
+        code, out, err = teleflm(verb, file)
+        assert (code, out) == (2, "")
+        assert told in err and "or start it with torchrun" in err
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    # What one process does, it does.
+    for arguments in (("inspect", run), ("verify", run), ("data", "inspect", store.path)):
+        code, out, err = teleflm(*arguments)
+        assert (code, err) == (0, "") and out
+    assert teleflm("generate", run, "", "--max-new-tokens", 2).code == 0
+    assert teleflm("export", run, tmp_path / "exported").code == 0
+    assert teleflm("import", tmp_path / "exported", tmp_path / "imported").code == 0
+
+
+def test_no_place_to_meet(
+    teleflm: Command, store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    file = write_run(tmp_path / "run.yaml", run_fields(store.path, tmp_path / "run"))
+    code, _, err = teleflm("train", file)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "it has WORLD_SIZE = 2 and no MASTER_ADDR" in err
+
+
+def test_one_process_by_torchrun_or_by_nobody(
+    teleflm: Command, store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_run(
+        tmp_path / "run.yaml", run_fields(store.path, tmp_path / "run", training={"steps": 1})
+    )
+    for variables in ({"WORLD_SIZE": "1"}, {"RANK": "0"}, {"WORLD_SIZE": "1", "RANK": "0"}):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            assert teleflm("train", file).code == 0
+
+
+def test_a_number_on_this_machine_is_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else it would choose the GPU.
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert launcher.local_rank() == 0
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert (launcher.local_rank(), launcher.rank(), launcher.count()) == (3, 3, 8)
+    assert launcher.local_count() == 1

@@ -1,9 +1,10 @@
 """YAML and validation: what is read is what was meant, or an error says where it is not."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+import yaml
 
 from teleflm.config.base import (
     Strict,
@@ -47,11 +48,58 @@ class Outer(Strict):
         ("1.2.3", "1.2.3"),
         ("2025-01-31", "2025-01-31"),  # plain PyYAML: a date, which no field takes
         ("[1e-3, a]", [1e-3, "a"]),
+        # Plain PyYAML: truth values, an octal and a sexagesimal number, an error.
+        ("[no, on, Yes, OFF]", ["no", "on", "Yes", "OFF"]),
+        ("010", 10),
+        ("08", 8),
+        ("0o10", 8),
+        ("1_000", 1000),
+        ("1:30", "1:30"),
+        ("=", "="),
+        ("[True, FALSE, ~]", [True, False, None]),
     ],
 )
 def test_values_read_as_yaml_1_2(text: str, value: object) -> None:
     assert parse_value(text) == value
     assert type(parse_value(text)) is type(value)
+
+
+KEYS = ["no", "on", "yes", "n", "null", "~", "true", "1", "007", "1.0", "1e3", ".inf", "2025-01-31"]
+
+
+def test_keys_are_text_as_it_is_written() -> None:
+    # Plain PyYAML: False, True, None, 7 …, which JSON spells `false`, `true`, `null` and `7`.
+    text = "".join(f"{key}: {{{key}: 1}}\n" for key in KEYS)
+    assert parse_value(text) == {key: {key: 1} for key in KEYS}
+    assert apply_overrides({}, [f"d={{{key}: 1}}" for key in KEYS[:1]]) == {"d": {"no": 1}}
+    assert apply_overrides({}, [f"d.{key}=1" for key in ("no", "1")]) == {"d": {"no": 1, "1": 1}}
+    assert parse_value("{<<: {a: 1}, b: 2}") == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("text", [*KEYS, "010", "0x1f", "0o7", "1:30", "=", "<<", "", "- a"])
+def test_text_is_written_so_that_it_stays_text(text: str) -> None:
+    outer = Outer(name=text)
+    assert parse_value(to_yaml(outer))["name"] == text
+    assert yaml.safe_load(to_yaml(outer))["name"] == text
+
+
+@pytest.mark.parametrize("text", ["1", "1e3", "true"])
+def test_what_is_no_text_says_how_to_be_it(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"name: .*quoted, on the command line twice"):
+        build(Outer, apply_overrides({}, [f"name={text}"]), "f")
+    assert build(Outer, apply_overrides({}, [f"name='{text}'"]), "f").name == text
+
+
+class Switch(Strict):
+    on: bool = False
+    how: Literal["auto"] | bool = "auto"
+
+
+def test_yes_is_no_truth_value() -> None:
+    for field in ("on", "how"):
+        with pytest.raises(ConfigError, match=rf"f: .*{field}.*'yes'; write true or false"):
+            build(Switch, apply_overrides({}, [f"{field}=yes"]), "f")
+    assert build(Switch, parse_value("{on: true, how: True}"), "f") == Switch(on=True, how=True)
 
 
 def test_a_whole_number_is_no_float_and_a_float_no_whole_number() -> None:

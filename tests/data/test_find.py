@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from teleflm.data.find import body_of, find_corpus
+from teleflm.data.find import find_corpus
 from teleflm.errors import DataError
 
 
@@ -75,13 +75,14 @@ def test_a_folder_with_nothing_to_read_says_what_it_holds(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "body"),
+    ("name", "body", "packing"),
     [
-        ("a.b.JSONL.gz", ".jsonl"),
-        ("a.txt", ".txt"),
-        ("a.gz.md.zst", ".md"),
-        ("x.parquet", ".parquet"),
+        ("a.b.JSONL.gz", ".jsonl", ".gz"),
+        ("a.txt", ".txt", ""),
+        ("a.gz.md.zst", ".md", ".zst"),
+        ("x.parquet", ".parquet", ""),
     ],
 )
-def test_the_body_of_a_packed_file(name: str, body: str) -> None:
-    assert body_of(Path(name)) == body
+def test_the_body_of_a_packed_file(tmp_path: Path, name: str, body: str, packing: str) -> None:
+    (file,) = find_corpus([fill(tmp_path, name)]).files
+    assert (file.body, file.packing) == (body, packing)

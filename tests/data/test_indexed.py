@@ -134,3 +134,71 @@ def test_missing_short_and_empty_files(tmp_path: Path) -> None:
         IndexedTokens(prefix)
     with pytest.raises(DataError, match=r"e\.bin: no tokens"):
         IndexedTokens(write(tmp_path / "e", [[]]))
+
+
+def test_a_writer_goes_on_from_what_was_saved(tmp_path: Path) -> None:
+    """What was added after the save is gone, also where it was saved again without a trace."""
+    writer = IndexedWriter(tmp_path / "x", "uint16")
+    writer.add([1, 2])
+    writer.extend([3])
+    first = writer.save()
+    writer.add([4])
+    writer.add([5])
+    writer.save()
+    writer.leave()
+    again = IndexedWriter.resume(tmp_path / "x", "uint16", first)
+    assert (again.documents, again.open_tokens) == (1, 1)
+    again.add([6, 7])
+    second = again.save()
+    again.leave()
+    with IndexedWriter.resume(tmp_path / "x", "uint16", second) as last:
+        last.add([8])
+    tokens = IndexedTokens(tmp_path / "x")
+    assert [tokens.document(i).tolist() for i in range(3)] == [[1, 2], [3, 6, 7], [8]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.bin", "x.idx"]
+
+
+def test_a_writer_does_not_go_on_from_files_that_were_cut(tmp_path: Path) -> None:
+    writer = IndexedWriter(tmp_path / "x", "uint16")
+    writer.add([1, 2])
+    saved = writer.save()
+    writer.leave()
+    for name in ("x.bin.partial", "x.lengths.partial"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-1])
+        with pytest.raises(DataError, match="what was written of it is not whole"):
+            IndexedWriter.resume(tmp_path / "x", "uint16", saved)
+        (tmp_path / name).write_bytes(whole)
+
+
+def test_a_digest_is_of_the_tokens_in_any_type(tmp_path: Path) -> None:
+    for name, dtype, tokens in (
+        ("a", np.uint16, [1, 2, 3]),
+        ("b", np.int32, [1, 2, 3]),
+        ("c", np.uint16, [1, 2, 4]),
+        ("d", np.uint16, [1, 2]),
+    ):
+        with IndexedWriter(tmp_path / name, dtype) as writer:
+            writer.add(tokens)
+    a, b, c, d = (IndexedTokens(tmp_path / name).digest() for name in "abcd")
+    assert a == b and len({a, c, d}) == 3
+
+
+def test_a_digest_reads_a_little_of_terabytes(tmp_path: Path) -> None:
+    # Holes of a file take no room. Hashed whole, this would take an hour.
+    each, sequences = 2**31 - 1, 512
+    size = each * sequences
+    index = struct.pack("<9sQBQQ", b"MMIDIDX\0\0", 1, 8, sequences, 2)
+    lengths = np.full(sequences, each, "<i4")
+    pointers = np.arange(sequences, dtype="<i8") * each * 2
+    tables = (lengths, pointers, np.array([0, sequences], "<i8"))
+    (tmp_path / "x.idx").write_bytes(index + b"".join(table.tobytes() for table in tables))
+    digests = set()
+    for place in (None, 0, size // 63 * 31, size - 1):
+        with (tmp_path / "x.bin").open("wb") as file:
+            file.truncate(size * 2)
+            if place is not None:
+                file.seek(place * 2)
+                file.write(b"\x07")
+        digests.add(IndexedTokens(tmp_path / "x").digest())
+    assert len(digests) == 4

@@ -1,16 +1,20 @@
 import json
 import resource
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from teleflm.data import store as store_module
+from teleflm.data import going_on, preparation
 from teleflm.data.find import find_corpus
+from teleflm.data.pieces import PIECE_CHARACTERS
 from teleflm.data.sources import Reading, iterate_documents
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError, MachineError
+from tests.foreign import foreign
 
 
 def texts(tokens: object, tokenizer: Tokenizer) -> list[str]:
@@ -155,10 +159,35 @@ def test_batches_of_any_size_give_the_same_tokens(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "BATCH_CHARACTERS", 700)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 700)
     again = prepare([corpus], tokenizer_dir, tmp_path / "again", held_out=0.1)
     for domain in store.domains:
         assert np.array_equal(store.train(domain).tokens, again.train(domain).tokens)
+
+
+def test_a_record_of_any_length_takes_no_more_memory_than_it_must(
+    tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 8_000_000
+    path = write_jsonl(tmp_path / "d.jsonl", ["a word " * (length // 7), "another"])
+    batches: list[int] = []
+
+    def encode(_: Tokenizer, texts: list[str]) -> list[list[int]]:
+        batches.append(sum(map(len, texts)))
+        return [[5] * (len(text) // 4) for text in texts]
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", encode)
+    tracemalloc.start()
+    try:
+        made = prepare([path], tokenizer_dir, tmp_path / "store")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(batches) == pytest.approx(length, abs=20)
+    assert max(batches) < preparation.BATCH_BYTES + PIECE_CHARACTERS
+    assert made.domains["d"].documents + made.domains["d"].held_out_documents > 2
+    # The line and its text side by side, and a little more for what is under way.
+    assert peak < 2 * length + 8_000_000
 
 
 def test_special_strings_in_a_document_do_not_end_it(tokenizer_dir: Path, tmp_path: Path) -> None:
@@ -203,6 +232,135 @@ def test_a_stopped_prepare_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         prepare([corpus], tokenizer_dir, tmp_path / "store", progress=stop)
     assert not list(tmp_path.iterdir())
+
+
+def assert_same_files(left: Path, right: Path) -> None:
+    names = sorted(file.name for file in left.iterdir())
+    assert names == sorted(file.name for file in right.iterdir())
+    for name in names:
+        assert (left / name).read_bytes() == (right / name).read_bytes()
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9, 20])
+def test_a_stopped_prepare_goes_on_where_it_was(
+    corpus: Path,
+    tokenizer_dir: Path,
+    store: TokenStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: int,
+) -> None:
+    """Stopped again and again, in the midst of files and documents, it makes the same store."""
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    encode = Tokenizer.encode_batch
+    left, texts = 0, []
+
+    def stopping(self: Tokenizer, batch: list[str]) -> list[list[int]]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        texts.append(len(batch))
+        return encode(self, batch)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", stopping)
+    for _ in range(100):
+        # The batch before the stopping one is saved; so at least one goes on.
+        left = stop_after + 1
+        try:
+            prepare([corpus], tokenizer_dir, tmp_path / "store", held_out=0.1)
+            break
+        except KeyboardInterrupt:
+            assert [path.name for path in tmp_path.iterdir()] == [".store.partial"]
+    assert_same_files(tmp_path / "store", store.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_the_bytes_of_held_out_documents_go_on_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    pieces = foreign(tmp_path / "foreign")["pieces"]
+    whole = prepare([corpus], pieces, tmp_path / "whole", held_out=0.1)
+    encode, left = Tokenizer.encode_batch, 0
+
+    def stopping(self: Tokenizer, batch: list[str]) -> list[list[int]]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return encode(self, batch)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", stopping)
+    stops = 0
+    for _ in range(100):
+        left = 5
+        try:
+            prepare([corpus], pieces, tmp_path / "store", held_out=0.1)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 2
+    assert list(whole.path.glob("*.held-out.bytes"))
+    assert_same_files(tmp_path / "store", whole.path)
+
+
+def test_a_file_that_was_mended_is_gone_on_with(
+    tokenizer_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name in "abc":
+        write_jsonl(corpus / f"{name}.jsonl", [f"{name} {i}" for i in range(20)] * 2)
+    (corpus / "a.jsonl").write_text((corpus / "a.jsonl").read_text() + '\n{"text": null}\n')
+    whole = prepare([corpus], tokenizer_dir, tmp_path / "whole")
+    good = (corpus / "c.jsonl").read_text()
+    (corpus / "c.jsonl").write_text(good[:-9])
+    with pytest.raises(DataError, match=r"c\.jsonl, line 40: not valid JSON"):
+        prepare([corpus], tokenizer_dir, tmp_path / "store")
+    (corpus / "c.jsonl").write_text(good)
+    capsys.readouterr()
+    made = prepare([corpus], tokenizer_dir, tmp_path / "store")
+    said = capsys.readouterr().err
+    assert "going on after 1 of 3 files" in said or "going on after 2 of 3 files" in said
+    assert '1 records whose field "text" is null' in said
+    assert_same_files(made.path, whole.path)
+
+
+def test_another_command_or_another_corpus_starts_over(
+    corpus: Path, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    own = tmp_path / "corpus"
+    own.mkdir()
+    for file in corpus.iterdir():
+        (own / file.name).write_bytes(file.read_bytes())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def stopped(**options: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(preparation, "_close", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepare([own], tokenizer_dir, tmp_path / "store", **options)
+
+    stopped(reading=Reading(domain="other"))
+    stopped(held_out=0.3)
+    (own / "chinese.jsonl").rename(own / "another.jsonl")
+    made = prepare([own], tokenizer_dir, tmp_path / "store", held_out=0.3)
+    fresh = prepare([own], tokenizer_dir, tmp_path / "fresh", held_out=0.3)
+    assert_same_files(made.path, fresh.path)
+    assert list(made.domains) == ["another", "code", "english"]
+    left = {file.name.split(".")[0] for file in made.path.iterdir()}
+    assert left == {"another", "code", "english", "store", "tokenizer", "tokenizer_config"}
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(

@@ -8,7 +8,7 @@ import pytest
 from teleflm.data.indexed import IndexedTokens, IndexedWriter
 from teleflm.data.mixture import open_domains
 from teleflm.data.store import TokenStore, prepare
-from teleflm.data.text_bytes import read_text_bytes, text_bytes_between, write_text_bytes
+from teleflm.data.text_bytes import TextBytesWriter, read_text_bytes, text_bytes_between
 from teleflm.errors import DataError
 from tests.foreign import foreign
 
@@ -25,11 +25,33 @@ def test_whole_documents_to_the_byte_and_shares_of_cut_ones(
     tokens: IndexedTokens, tmp_path: Path
 ) -> None:
     assert read_text_bytes(tmp_path / "x", tokens) is None
-    write_text_bytes(tmp_path / "x", [8, 0, 50])
+    writer = TextBytesWriter(tmp_path / "x")
+    for size in (8, 0, 50):
+        writer.add(size)
+    writer.close()
     sizes = read_text_bytes(tmp_path / "x", tokens)
     assert sizes is not None and sizes.tolist() == [8, 0, 50]
     for first, last, expected in ((0, 15, 58), (0, 4, 8), (4, 5, 0), (1, 5, 6), (3, 7, 12)):
         assert text_bytes_between(tokens, sizes, first, last) == expected
+
+
+def test_a_writer_goes_on_from_what_was_saved(tokens: IndexedTokens, tmp_path: Path) -> None:
+    writer = TextBytesWriter(tmp_path / "x")
+    writer.add(8)
+    writer.save()
+    writer.add(9)
+    writer.leave()
+    assert not (tmp_path / "x.bytes").exists()
+    with pytest.raises(DataError, match=r"x\.bytes: what was written of it is not whole"):
+        TextBytesWriter(tmp_path / "x", 3)
+    writer = TextBytesWriter(tmp_path / "x", 1)
+    writer.add(0)
+    writer.add(50)
+    writer.close()
+    sizes = read_text_bytes(tmp_path / "x", tokens)
+    assert sizes is not None and sizes.tolist() == [8, 0, 50]
+    TextBytesWriter(tmp_path / "y").discard()
+    assert not list(tmp_path.glob("y*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 16, b"\0" * 25, b"\xff" * 24])

@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def lengths_of(tokenizer: Tokenizer) -> np.ndarray:
 
 
 def test_special_ids_and_sizes(tokenizer: Tokenizer, tokenizer_dir: Path) -> None:
-    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    ids = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 3}
     assert special_ids(tokenizer_dir) == ids
     assert (tokenizer.eos_id, tokenizer.end_ids, tokenizer.opening) == (2, {2}, [])
     assert tokenizer.vocab_size == 360
@@ -83,6 +84,24 @@ def test_the_same_text_gives_the_same_file(
     train_tokenizer([corpus], 360, tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (tokenizer_dir / name).read_bytes()
+
+
+def test_learning_takes_as_long_without_spaces_as_with_them(tmp_path: Path) -> None:
+    letters = "".join(np.random.default_rng(0).choice(list("ACDEFGHIKLMNPQRSTVWY"), 300_000))
+    spaced = " ".join(letters[i : i + 10] for i in range(0, len(letters), 10))
+    seconds = {}
+    for name, text in (("spaced", spaced), ("joined", letters)):
+        (tmp_path / f"{name}.txt").write_text(text)
+        start = time.process_time()
+        trained = train_tokenizer([tmp_path / f"{name}.txt"], 2000, tmp_path / name)
+        seconds[name] = time.process_time() - start
+        assert trained.vocab_size == 2000
+    # Where words are not cut for learning, it takes 2.5 times as long, and longer for longer texts.
+    assert seconds["joined"] < 2 * seconds["spaced"]
+    # What is learnt is applied without cuts: a word longer than those learnt from is still one.
+    assert trained.encode(letters[:16_000]) != [
+        token for i in range(0, 16_000, 64) for token in trained.encode(letters[i : i + 64])
+    ]
 
 
 def test_special_strings_in_the_corpus_stay_text(tmp_path: Path) -> None:
@@ -198,6 +217,28 @@ def test_a_copy_is_the_same_to_us_and_to_transformers(
     assert theirs(text)["input_ids"] == loaded.encode_prompt(text)
 
 
+@pytest.mark.parametrize("kind", ["named", "mapped", "no-pad", "pieces", "unigram"])
+def test_a_store_s_tokenizer_begins_a_text_as_its_documents_do(
+    folders: dict[str, Path], kind: str, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(folders[kind], tmp_path / "source")
+    settings = {"bos_token_id": 0, "top_p": 0.9}
+    (tmp_path / "source" / "generation_config.json").write_text(json.dumps(settings))
+    loaded = Tokenizer.load(tmp_path / "source")
+    assert loaded.encode_prompt("") == ([1] if kind == "pieces" else [0])
+    loaded.save(tmp_path / "copy")
+    saved = Tokenizer.load(tmp_path / "copy")
+    begins = [1] if kind == "pieces" else [loaded.eos_id]
+    assert saved.eos_id == loaded.eos_id
+    assert saved.encode_prompt("") == begins
+    bos = special_ids(tmp_path / "copy")["bos_token_id"]
+    assert bos == (0 if kind == "pieces" else loaded.eos_id)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "copy")
+    # Unigram models name none, and none is made up.
+    assert [theirs.bos_token_id] == ([None] if kind == "unigram" else begins)
+
+
 @pytest.mark.parametrize(
     ("part", "value"),
     [
@@ -272,7 +313,7 @@ def test_transformers_reads_it_without_our_code(tokenizer: Tokenizer, tmp_path: 
         theirs.bos_token_id,
         theirs.eos_token_id,
         theirs.pad_token_id,
-    ) == (0, 1, 2, 3)
+    ) == (0, 2, 2, 3), "a text begins after the end of another one"
     for text in TRICKY:
         ids = theirs(text)["input_ids"]
         assert ids == tokenizer.encode(text)

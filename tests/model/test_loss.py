@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import teleflm.model.loss as module
 from teleflm.config.run import Precision
@@ -110,6 +111,24 @@ def test_the_full_logits_never_exist(wants_gradient: bool) -> None:
     assert chunk_rows(vocabulary, "cpu") == 128
     assert largest.entries == 128 * vocabulary
     assert largest.entries * 10 < rows * vocabulary
+
+
+def test_without_gradients_there_is_a_third_of_the_products() -> None:
+    hidden, weight, targets = data(24)
+    flops = []
+    for wants_gradient in (True, False):
+        with torch.set_grad_enabled(wants_gradient), FlopCounterMode(display=False) as counted:
+            cross_entropy_sum(hidden, weight, torch.tensor(1.0), targets)
+        flops.append(counted.get_total_flops())
+    assert flops[0] == 3 * flops[1] > 0
+
+
+def test_no_second_derivative_is_better_than_a_wrong_one() -> None:
+    hidden, weight, targets = data(24)
+    loss = cross_entropy_sum(hidden, weight, torch.tensor(1.0), targets)
+    (gradient,) = torch.autograd.grad(loss * hidden.sum(), hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
 
 
 def test_a_published_vocabulary_s_chunks_are_bounded() -> None:

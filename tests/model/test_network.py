@@ -9,7 +9,7 @@ from teleflm.model.attention import causal_attention
 from teleflm.model.cache import new_cache
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
-from teleflm.model.rope import apply_rope, rope_tables
+from teleflm.model.rope import Rope, apply_rope
 from tests.tiny import MODEL
 
 WIDE = MODEL.model_copy(update={"matrix_init_std": 0.3, "input_mult": 1.3})
@@ -133,7 +133,7 @@ def test_autocast_keeps_stream_and_gradients_in_fp32() -> None:
 
 
 def test_rope_turns_by_the_distance_alone() -> None:
-    cos, sin = rope_tables(MODEL)
+    cos, sin = Rope(MODEL).tables(slice(0, 64))
     assert cos.shape == sin.shape == (64, 8)
     assert cos.dtype == torch.float32
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).double()
@@ -159,6 +159,17 @@ def test_the_cache_continues_positions(groups: int, prompt: int) -> None:
         parts += [network(ids[:, t : t + 1], cache) for t in range(prompt, 12)]
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-10, atol=1e-10)
     assert all(layer.length == 12 for layer in cache)
+
+
+def test_what_a_cache_cannot_hold_or_order_is_an_error() -> None:
+    network, ids = network_of(WIDE), tokens(length=12)
+    with torch.no_grad():
+        network(ids[:, :4], cache := new_cache(2, 4))
+        with pytest.raises(ValueError, match="4 cached and 1 new positions in a cache of 4"):
+            network(ids[:, 4:5], cache)
+        network(ids[:, :4], cache := new_cache(2, 12))
+        with pytest.raises(ValueError, match="2 new positions behind cached ones"):
+            network(ids[:, 4:6], cache)
 
 
 def test_multipliers_are_not_rounded_by_a_cast() -> None:

@@ -18,6 +18,9 @@ def data(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 def test_its_gradients() -> None:
     # A large eps, or nobody would see a gradient that forgets it.
     assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 0.3), data())
+    x, w = data()
+    one_row = x[0, 0].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 0.3), (one_row, w))
     fraction = torch.tensor(0.6, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x, w: masked_rms_norm(x, w, 0.3, fraction), data())
 

@@ -58,6 +58,20 @@ def test_a_rate_is_measured_in_under_a_second_and_kept(precision: Precision) -> 
     assert product_rate(CPU, precision) == rate
 
 
+def test_threads_that_wait_for_each_other_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    seen: list[int] = []
+
+    def seconds(device: torch.device, precision: Precision, side: int) -> float:
+        seen.append(torch.get_num_threads())
+        return 2 * side**3 / 1e12
+
+    monkeypatch.setattr(module, "_product_seconds", seconds)
+    assert product_rate.__wrapped__(CPU, "fp32") == pytest.approx(threads * 1e12)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == threads
+
+
 def test_a_slow_product_is_not_measured_at_larger_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[int] = []
 
@@ -66,7 +80,7 @@ def test_a_slow_product_is_not_measured_at_larger_sizes(monkeypatch: pytest.Monk
         return 2 * side**3 / 1e9
 
     monkeypatch.setattr(module, "_product_seconds", seconds)
-    assert product_rate.__wrapped__(CPU, "bf16") == pytest.approx(1e9)
+    assert product_rate.__wrapped__(CPU, "bf16") == pytest.approx(torch.get_num_threads() * 1e9)
     assert sides == [256], "one of 512 would take a quarter of a second each"
 
 

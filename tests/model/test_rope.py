@@ -1,14 +1,22 @@
-"""The rotation's gradient, and what it keeps; its values are test_network's."""
+"""The rotation's gradient and what it keeps; its tables against transformers' own."""
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from teleflm.model.rope import apply_rope, rope_tables
+from teleflm.config.huggingface import from_huggingface
+from teleflm.config.resolve import resolve_model
+from teleflm.model.init import build_model, initial_state
+from teleflm.model.rope import Rope, apply_rope
 from tests.tiny import MODEL
 
 
 def data() -> tuple[Tensor, Tensor, Tensor]:
-    cos, sin = (table[:5].double() for table in rope_tables(MODEL))
+    cos, sin = (table.double() for table in Rope(MODEL).tables(slice(0, 5)))
     x = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return x.transpose(1, 2).requires_grad_(), cos, sin
 
@@ -51,3 +59,67 @@ def test_what_is_turned_lies_in_memory_as_before() -> None:
     assert turned.stride() == x.stride()
     (gradient,) = torch.autograd.grad(turned, x, torch.ones_like(x))
     assert gradient.stride() == x.stride()
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0}
+DEFAULT = {"rope_type": "default", "rope_theta": 5000.0}
+LINEAR = {"type": "linear", "factor": 4.0}
+SHORT = {"original_max_position_embeddings": 256}
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {},
+        {"rope_theta": 777.0},
+        {"rope_parameters": DEFAULT},
+        {"rope_parameters": DEFAULT, "rope_theta": 777.0},
+        {"rope_scaling": DEFAULT, "rope_theta": 777.0},
+        {"rope_parameters": {"rope_type": "default"}, "rope_theta": 777.0},
+        {"rope_scaling": LINEAR, "rope_theta": 777.0},
+        {"rope_parameters": {**LINEAR, "rope_theta": 5000.0}},
+        # Said twice: the older field counts, and the newer one's theta does not.
+        {"rope_parameters": DEFAULT, "rope_scaling": LINEAR},
+        {"rope_scaling": {**LLAMA3, **SHORT}, "rope_theta": 5e5},
+        {"rope_scaling": LLAMA3, "rope_theta": 5e5, **SHORT},
+        {"rope_scaling": YARN},
+        {"rope_scaling": {**YARN, **SHORT}, "rope_theta": 1e6},
+        {"rope_scaling": {**YARN, **SHORT, "factor": None}},
+        {"rope_scaling": {**YARN, **SHORT, "attention_factor": 0.9}},
+        {"rope_scaling": {**YARN, **SHORT, "beta_fast": 20, "beta_slow": 2, "truncate": False}},
+        {"rope_scaling": {**YARN, **SHORT, "mscale": 0.7, "mscale_all_dim": 0.4}},
+    ],
+)
+def test_its_tables_are_those_of_transformers(rope: dict[str, Any]) -> None:
+    data = {
+        "vocab_size": 7,
+        "hidden_size": 128,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 64,
+        "max_position_embeddings": 1024,
+        **rope,
+    }
+    positions = slice(3, 1024)
+    theirs = LlamaRotaryEmbedding(LlamaConfig.from_dict(data))(
+        torch.zeros(1), torch.arange(positions.start, positions.stop)[None]
+    )
+    model = resolve_model(from_huggingface({**data, "model_type": "llama"}, "config.json"))
+    for mine, (expected,) in zip(Rope(model).tables(positions), theirs, strict=True):
+        assert torch.equal(mine, expected)
+
+
+def test_tables_of_a_sample_serve_in_training() -> None:
+    network = build_model(MODEL, initial_state(MODEL, 0), torch.float32)
+    tokens = torch.arange(8)[None]
+    with torch.inference_mode():
+        network(tokens)
+    network(tokens).sum().backward()
+
+
+def test_a_long_context_costs_no_memory() -> None:
+    model = MODEL.model_copy(update={"max_position_embeddings": 10**12})
+    cos, _ = Rope(model).tables(slice(10, 12))
+    assert cos.shape == (2, 8)

@@ -8,6 +8,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from teleflm.data.store import TokenStore
+from teleflm.errors import ConfigError
 from teleflm.training.loop import default_hooks, train
 from teleflm.training.prepare import compiles
 from tests.tiny import At, run_config, trajectory
@@ -57,6 +58,14 @@ def test_auto_compiles_where_that_is_known_to_pay(
 ) -> None:
     config = run_config(store.path, tmp_path / "run", **sections)
     assert compiles(config, torch.device(kind)) is expected
+
+
+def test_without_a_compiler_it_is_refused(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="there is no 'no-such-compiler'; install one, or name"):
+        train(run_config(store.path, tmp_path / "run", training={"compile": True}))
 
 
 def test_a_run_of_auto_on_a_cpu_compiles_nothing(store: TokenStore, tmp_path: Path) -> None:

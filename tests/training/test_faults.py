@@ -278,6 +278,25 @@ BACK = [("init", 0, 0), ("roll_back", 8, 4), ("roll_back", 8, 2)]
 SLOW_GROWTH = {**GROWTH, "ramp": 10}
 
 
+def test_a_roll_back_past_a_change_of_precision_skips_the_same_batches(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_text(monkeypatch, NOISE)
+    run = tmp_path / "run"
+    wide, narrow = (
+        spiky(store, run, "roll_back", training={**SPIKY["training"], "dtype": dtype})
+        for dtype in ("fp32", "bf16")
+    )
+    stop = At(10, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(StoppedError):
+        train(narrow, [*default_hooks(), stop])
+    # The checkpoint that a spike goes back to was computed in bf16.
+    train(wide)
+    lineage = load_checkpoint(find_checkpoint(run))[0].lineage
+    at = [(event.operator, event.sequences // 4) for event in lineage if event.step == 8]
+    assert at == [("roll_back", 12), ("precision", 12), ("roll_back", 14)]
+
+
 @pytest.mark.parametrize("growth", [None, SLOW_GROWTH], ids=["", "ramp"])
 def test_a_roll_back_is_the_run_without_the_batches(
     store: TokenStore,

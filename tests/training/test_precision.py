@@ -79,12 +79,13 @@ def test_a_run_goes_on_where_its_precision_is_slow(
     train(run_in(store, moved, "auto", steps=5))
     told = capsys.readouterr().err
     assert told.count("bf16, whose products take this machine 1.3e+02 times as long") == 1
-    assert "training.dtype=fp32 on the command line" in told
+    assert "it can go on in fp32" in told
     assert saved(moved) == ("bf16", [])
     assert losses(moved) == losses(stayed)[:5]
 
     train(run_in(store, moved, "fp32"))
-    assert "times as long" not in capsys.readouterr().err
+    assert "times as long" not in (told := capsys.readouterr().err)
+    assert "going on from step 5, in fp32 from here on\n" in told
     assert saved(moved) == ("fp32", [(5, 5 * 64, "fp32")])
     assert losses(moved)[:5] == losses(stayed)[:5]
     assert losses(moved)[5] == pytest.approx(losses(stayed)[5], rel=ROUNDING)
@@ -94,6 +95,13 @@ def test_a_run_goes_on_where_its_precision_is_slow(
     # What goes on from there, under auto again, is no further change.
     train(run_in(store, moved, "auto", steps=7))
     assert saved(moved) == ("fp32", [(5, 5 * 64, "fp32")])
+
+
+def test_a_run_that_is_over_stays_as_it_was(store: TokenStore, tmp_path: Path) -> None:
+    run = train(run_in(store, tmp_path / "run", "fp32"))
+    written = (run / "config.yaml").read_bytes()
+    train(run_in(store, run, "bf16", steps=4))
+    assert (run / "config.yaml").read_bytes() == written
 
 
 def test_master_weights_keep_their_precision(store: TokenStore, tmp_path: Path) -> None:
@@ -111,3 +119,6 @@ def test_a_change_is_told_once(store: TokenStore, tmp_path: Path) -> None:
     assert [event.operator for event in changed.lineage] == ["init", "precision"]
     # Rolled back to the checkpoint that it changed at, which itself knows of nothing.
     assert in_precision(changed, before, now) is changed
+    # Back again, by a checkpoint that knows of neither: what was last is what it goes on from.
+    again = in_precision(changed, before, before)
+    assert [event.precision for event in again.lineage] == [None, "fp32", "bf16"]

@@ -16,6 +16,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig, ParallelConfig
 from teleflm.growth.event import newest_growth
 from teleflm.parallel.choose import layout_of
+from teleflm.parallel.launcher import local_count
 from teleflm.parallel.layout import Layout
 from teleflm.parallel.memory import memory
 from teleflm.parallel.mesh import build_mesh
@@ -110,7 +111,7 @@ def _available_memory(device: torch.device) -> int:
     the other ranks there; without Linux's figure, what nobody uses."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    sharing = local_count()
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from teleflm.config.base import Strict
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig
+from teleflm.data.identity import Source
 from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
 from teleflm.growth.state import Standing
@@ -26,7 +27,8 @@ class FileRecord(Strict):
 
 
 class Manifest(Strict):
-    """`manifest.json` of a checkpoint. `config` is the resolved run, None where no run made it."""
+    """`manifest.json` of a checkpoint. `config` is the resolved run, None where no run made it;
+    `data` what that run reads, None too where an earlier version saved it."""
 
     format: Literal[1] = 1
     step: int
@@ -37,14 +39,18 @@ class Manifest(Strict):
     model: ModelConfig
     lineage: tuple[Event, ...] = Field(min_length=1)
     config: RunConfig | None
+    data: dict[str, Source] | None = None
     files: dict[str, FileRecord]
 
 
 def manifest_of(
-    standing: Standing, config: RunConfig | None, files: dict[str, FileRecord]
+    standing: Standing,
+    config: RunConfig | None,
+    files: dict[str, FileRecord],
+    data: dict[str, Source] | None = None,
 ) -> Manifest:
     """The manifest of a state and its files."""
-    return Manifest(**vars(standing.standing()), config=config, files=files)
+    return Manifest(**vars(standing.standing()), config=config, data=data, files=files)
 
 
 def read_manifest(folder: Path) -> Manifest:

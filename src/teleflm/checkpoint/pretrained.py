@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +32,16 @@ from teleflm.parallel.ranks import Ranks
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _PICKLED = "pytorch_model.bin"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
-# Old Llama files carry the RoPE frequencies, which follow from the config.
-_DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+# Some files carry RoPE's frequencies or tables, which follow from the config.
+_DERIVED = re.compile(r"(.*\.)?(rotary_emb\.(inv_freq|cos_cached|sin_cached)|rope\.freqs)")
 
 
-def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> LazyState:
+def open_pretrained(
+    folder: Path, group: dist.ProcessGroup | None = None, *, untie: bool = False
+) -> LazyState:
     """The state in a Hugging Face folder, to be read piece by piece: the weights, and moments of
     zero. The folder holds `config.json` of TeleFLM, Llama, Mistral or Granite and the weights,
     safetensors or pickles, one file or several with their index.
@@ -48,13 +51,16 @@ def open_pretrained(folder: Path, group: dist.ProcessGroup | None = None) -> Laz
     `sha256sum` prints of config.json and the weight files in the order of their names. Every file
     is read once for it, by each rank of the group a share.
 
+    With `untie` a head that is tied to the embedding is a copy of it, and a parameter of its own.
+    If one is stored all the same, it counts, as in transformers.
+
     Raises:
         CheckpointError: no such model, a damaged file, or tensors that are not those of the config;
             that a value is not finite is found when it is read.
         ConfigError: another architecture, or a feature that our network does not have.
     """
     ranks = Ranks(group)
-    found = ranks.agreed(lambda: _find(folder))
+    found = ranks.agreed(lambda: _find(folder, untie))
     digest = _digest(folder, found.files, ranks)
 
     def read(kind: Kind, name: str, region: Region) -> Tensor:
@@ -75,12 +81,14 @@ class _Found:
         folds: what a parameter is multiplied by, by its pattern; 1 where it is not listed.
         places: the file of each parameter.
         stored: the dtype of each parameter there.
+        copied: the parameters that are stored under the name of another one.
     """
 
     model: ModelConfig
     folds: Mapping[str, float]
     places: Mapping[str, Path]
     stored: Mapping[str, torch.dtype]
+    copied: Mapping[str, str]
 
     @property
     def files(self) -> list[Path]:
@@ -96,7 +104,9 @@ class _Found:
     def weight(self, name: str, region: Region) -> Tensor:
         """A region of a parameter."""
         with opened(self.places[name]) as tensors:
-            value = tensors[name].read(region).to(self.dtype(name), copy=True)
+            value = (
+                tensors[self.copied.get(name, name)].read(region).to(self.dtype(name), copy=True)
+            )
         value *= self._fold(name)
         if not all_finite(value):
             raise CheckpointError(
@@ -109,31 +119,44 @@ class _Found:
         return self.folds.get(pattern_of(name), 1.0)
 
 
-def _find(folder: Path) -> _Found:
+def _find(folder: Path, untie: bool) -> _Found:
     config = folder / CONFIG
     if not config.is_file():
         raise CheckpointError(
             f"{folder}: no {CONFIG}; give the folder of a Hugging Face model, config and weights"
         )
     data = read_json(config)
+    is_tied = untie and bool(data.get("tie_word_embeddings"))
+    if is_tied:
+        data = {**data, "tie_word_embeddings": False}
     model = build(ModelConfig, from_huggingface(data, str(config)), str(config))
     places = _places(folder)
-    stored = _check(model, places, folder)
+    copied = {_HEAD: _EMBEDDING} if is_tied and _HEAD not in places else {}
+    stored = _check(model, places, folder, copied)
     return _Found(
         model=model,
         folds=weight_folds(data, model, str(config)),
-        places={name: places[name] for name in stored},
+        places={name: places[copied.get(name, name)] for name in stored},
         stored=stored,
+        copied=copied,
     )
 
 
 def _places(folder: Path) -> dict[str, Path]:
-    """The file of each tensor."""
+    """The file of each tensor: as the index says, where there is one.
+
+    transformers would take the single file instead, and of an index no more than the files' names.
+    Where that makes a difference the folder is refused, here and in `_check`: it holds files of
+    two saves, or an index of another one.
+    """
     for index, single in ((INDEX, WEIGHTS), (_PICKLED_INDEX, _PICKLED)):
-        if (folder / index).is_file():
-            return _indexed_places(folder / index)
         file = folder / single
+        if (folder / index).is_file():
+            places = _indexed_places(folder / index, file)
+            _refuse_others(file, set(places.values()))
+            return places
         if file.is_file():
+            _refuse_others(file, {file})
             with opened(file) as tensors:
                 return dict.fromkeys(tensors, file)
     raise CheckpointError(
@@ -142,7 +165,18 @@ def _places(folder: Path) -> dict[str, Path]:
     )
 
 
-def _indexed_places(index: Path) -> dict[str, Path]:
+def _refuse_others(single: Path, ours: Set[Path]) -> None:
+    """Refuse a single weight file and shards that belong to no part of the model."""
+    is_shard = re.compile(rf"{single.stem}-\d+-of-\d+{single.suffix}").fullmatch
+    for file in sorted(single.parent.iterdir()):
+        if file not in ours and (file == single or is_shard(file.name)):
+            raise CheckpointError(
+                f"{file}: not of the same save as {min(ours).name}, which is there too; remove the "
+                "files of the one that you do not mean, and its index"
+            )
+
+
+def _indexed_places(index: Path, single: Path) -> dict[str, Path]:
     try:
         files = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -154,15 +188,20 @@ def _indexed_places(index: Path) -> dict[str, Path]:
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{index}: {name!r} is not a file name of this folder")
         if not (index.parent / name).is_file():
+            whole = f", or remove {index} if all is in {single.name}" if single.is_file() else ""
             raise CheckpointError(
-                f"{index.parent / name}: this shard is missing; copy or download it again"
+                f"{index.parent / name}: this shard is missing; copy or download it again{whole}"
             )
+    if not files:
+        raise CheckpointError(f"{index}: names no weights; copy or download it again")
     return {tensor: index.parent / name for tensor, name in files.items()}
 
 
-def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict[str, torch.dtype]:
+def _check(
+    model: ModelConfig, places: Mapping[str, Path], folder: Path, copied: Mapping[str, str]
+) -> dict[str, torch.dtype]:
     """The dtypes of the model's tensors, once they are those that the config asks for."""
-    expected = dict.fromkeys(parameter_names(model))
+    expected = dict.fromkeys(name for name in parameter_names(model) if name not in copied)
     dtypes: dict[str, torch.dtype] = {}
     for file in dict.fromkeys(places.values()):
         promised = [name for name in places if places[name] == file]
@@ -173,6 +212,12 @@ def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict
                         f"{file}: tensor {name} is not part of the model that {folder / CONFIG} "
                         "describes; is it the config of another model?"
                     )
+                if name in expected and places.get(name) != file:
+                    where = f"in {places[name].name} too" if name in places else "missing"
+                    raise CheckpointError(
+                        f"{file}: tensor {name} is {where} by the index, so index and files are of "
+                        "two saves; copy or download them all again"
+                    )
             for name in (n for n in promised if n in expected):
                 dtypes[name] = _checked_dtype(model, name, tensors.get(name), file)
     missing = next((name for name in expected if name not in dtypes), None)
@@ -180,7 +225,7 @@ def _check(model: ModelConfig, places: Mapping[str, Path], folder: Path) -> dict
         raise CheckpointError(
             f"{folder}: tensor {missing} is missing; copy or download the weights again"
         )
-    return dtypes
+    return dtypes | {name: dtypes[source] for name, source in copied.items()}
 
 
 def _checked_dtype(model: ModelConfig, name: str, tensor: Stored | None, file: Path) -> torch.dtype:

@@ -23,6 +23,7 @@ from teleflm.checkpoint.manifest import (
 from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
 from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
+from teleflm.data.identity import Source
 from teleflm.data.tokenizer_files import copy_tokenizer
 from teleflm.errors import CheckpointError
 from teleflm.files import naming_full_disk, written_aside
@@ -43,6 +44,7 @@ def save_checkpoint(
     config: RunConfig | None,
     tokenizer: Path | None,
     *,
+    data: dict[str, Source] | None = None,
     force: bool = False,
     group: dist.ProcessGroup | None = None,
 ) -> None:
@@ -56,6 +58,7 @@ def save_checkpoint(
         state: what to save, on each rank the regions that it holds.
         config: the resolved run, for the manifest.
         tokenizer: a folder of tokenizer files that travels with the model.
+        data: what the run reads, for the manifest.
         force: replace what is there.
         group: a process group that carries CPU tensors (gloo), the world's where None.
 
@@ -72,7 +75,7 @@ def save_checkpoint(
             return aside.enter_context(written_aside(folder))
 
         def complete() -> None:
-            write_manifest(partial, manifest_of(state, config, records), tokenizer)
+            write_manifest(partial, manifest_of(state, config, records, data), tokenizer)
             aside.close()
 
         partial = ranks.from_first(begin)

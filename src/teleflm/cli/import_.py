@@ -13,6 +13,10 @@ def import_(
         Path, typer.Argument(metavar="DIR", help="A Hugging Face model folder, with its weights.")
     ],
     out: Annotated[Path, typer.Argument(metavar="CKPT", help="Folder for the checkpoint.")],
+    untie: Annotated[
+        bool,
+        typer.Option("--untie", help="Make a head that is tied to the embedding a copy of it."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the checkpoint at CKPT.")] = False,
 ) -> None:
     """Make a checkpoint of a Tele-FLM, Llama, Mistral or Granite model, to train on or grow.
@@ -37,7 +41,7 @@ def import_(
         check_place(out, force)
         if ranks.first:
             typer.echo(f"{folder}: taking the checksums of its files", err=True)
-        state = open_pretrained(folder)
+        state = open_pretrained(folder, untie=untie)
         check_tokenizer(folder, state.model.vocab_size)
         share = state_bytes(state, ranks.rank, ranks.count)
         with rank_progress("importing", share, ranks) as tell:

@@ -27,7 +27,7 @@ from teleflm.cli import (
 )
 from teleflm.cli.torch_version import check_torch
 from teleflm.errors import ConfigError, MachineError, TeleflmError
-from teleflm.parallel.launcher import rank
+from teleflm.parallel.launcher import check_launch, count, rank
 
 # After Ctrl-C; newer releases of typer return it without a word, older ones raise.
 _INTERRUPTED = 130
@@ -40,6 +40,9 @@ _PATH_ERRORS = (
     PermissionError,
 )
 _ON_MANY_RANKS = ("train", "series", "grow", "verify", "import")
+# Those that torchrun is for. The other verbs do the same work in one process, so variables that it
+# did not set say nothing to them.
+_TRAINING = ("train", "series")
 # What torch says of it, on a CPU and on a GPU.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.
@@ -70,7 +73,9 @@ def _root(
     """Train, grow, prove, plan and ship Tele-FLM language models: small first, then big."""
     check_torch()
     verb = context.invoked_subcommand
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and verb not in _ON_MANY_RANKS:
+    if verb in _TRAINING:
+        check_launch()
+    if count() > 1 and verb not in _ON_MANY_RANKS:
         raise ConfigError(
             f"torchrun starts {', '.join(_ON_MANY_RANKS)} on many ranks; run teleflm {verb} "
             "without it"

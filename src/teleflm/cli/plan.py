@@ -132,6 +132,11 @@ def _told(found: "Plan", run: str, cluster: str) -> list[str]:
         f"  of {size_text(found.cluster.memory)}: {verdict}",
         f"a step  {found.time.seconds:.3g} s",
     ]
+    if training.dtype != found.cluster.dtype:
+        lines.append(
+            f"  as if in {found.cluster.dtype}, which the cluster's peak is of; the run computes "
+            f"in {training.dtype}"
+        )
     lines += [
         f"  {words:40} {getattr(found.time, part):9.3g} s" for part, words in STEP_PARTS.items()
     ]

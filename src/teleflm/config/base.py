@@ -35,33 +35,53 @@ _YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: plain PyYAML reads `3e-4` as a string, a classic way to lose a run. Nor are
-    there dates (`run_dir: 2025-01-31`), or two values for a key, of which the last would win."""
+    """YAML 1.2, where plain PyYAML reads 1.1: `3e-4` is a number (and no string, a classic way to
+    lose a run), `no`, `on` and `2025-01-31` are text, `010` is ten. Keys are text, whatever they
+    look like: a domain may be called `null` or `007`. No key has two values, of which the last
+    would win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice", key.start_mark
-                )
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} is given twice", key.start_mark
+                    )
+                if key.tag in _PLAIN:
+                    key.tag = "tag:yaml.org,2002:str"
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, 0 if text.startswith(("0x", "0o")) else 10)
 
-_Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that a reader of YAML 1.1 or of 1.2 would take for something else."""
+
+
+# What text without quotes may be, as a regular expression and the first characters of it.
+_PLAIN = {
+    f"tag:yaml.org,2002:{kind}": (re.compile(rf"(?:{pattern})\Z", re.X), list(first))
+    for kind, pattern, first in (
+        ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("int", "[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+", "-+0123456789"),
+        (
+            "float",
+            r"""[-+]?(?:[0-9][0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?
+            |\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))""",
+            "-+0123456789.",
+        ),
+    )
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"""^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?
-        |\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
-        re.X,
-    ),
-    list("-+0123456789."),
-)
+_Loader.yaml_implicit_resolvers = {"<": list(yaml.SafeLoader.yaml_implicit_resolvers["<"])}
+for _tag, (_pattern, _first) in _PLAIN.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def parse_value(text: str) -> Any:
@@ -97,7 +117,7 @@ def to_yaml(config: Strict) -> str:
     """The whole configuration as YAML, defaults included."""
     # Through JSON: tuples become lists and paths strings, so that any YAML reader takes it.
     plain = json.loads(config.model_dump_json())
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -174,7 +194,15 @@ def _explain(kind: type[Strict], problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not place:
         return message
-    return f"{place}: {message} (got {problem['input']!r})"
+    return f"{place}: {message} (got {problem['input']!r}{_hint(problem)})"
+
+
+def _hint(problem: Any) -> str:
+    """How YAML is told that text, or a truth value, is meant."""
+    value = problem["input"]
+    if problem["type"] == "string_type" and isinstance(value, bool | int | float):
+        return "; text that looks like this is quoted, on the command line twice: \"'…'\""
+    return "; write true or false" if problem["type"] == "bool_type" else ""
 
 
 def _model_at(kind: type[Strict], location: Sequence[int | str]) -> type[Strict] | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from teleflm.config.model import ModelConfig
+from teleflm.config.rope import read_rope
 from teleflm.errors import ConfigError
 
 ExportKind = Literal["granite", "llama", "teleflm"]
@@ -75,7 +76,8 @@ def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
             )
     _refuse_foreign_features(data, source)
     fields = {key: data[key] for key in _SHARED if data.get(key) is not None}
-    fields["rope_theta"] = _number(_rope(data), "rope_theta", 10_000.0, source)
+    theta, fields["rope_scaling"] = read_rope(data, source)
+    fields["rope_theta"] = _number({"rope_theta": theta}, "rope_theta", theta, source)
     fields["input_mult"], fields["output_mult"] = _multipliers(data, source)
     return fields
 
@@ -119,11 +121,16 @@ def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
             f"{model.num_attention_heads}, and transformers' Llama refuses such a shape; "
             "export as granite or teleflm"
         )
+    if kind == "teleflm" and model.rope_scaling is not None:
+        raise ConfigError(
+            f"rope_scaling of the kind {model.rope_scaling.rope_type} is not part of the TeleFLM "
+            "layout; export as granite or llama"
+        )
     return {
         **_identity(kind),
         **{key: getattr(model, key) for key in _SHARED},
         "rope_theta": model.rope_theta,
-        "rope_scaling": None,
+        "rope_scaling": model.rope_scaling.model_dump() if model.rope_scaling else None,
         "hidden_act": "silu",
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -179,16 +186,7 @@ def _number(data: Mapping[str, Any], key: str, default: float, source: str) -> f
     return float(value)
 
 
-def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
-    """transformers 5 keeps theta under `rope_parameters`, older files at the top level."""
-    rope = dict(data.get("rope_parameters") or data.get("rope_scaling") or {})
-    if data.get("rope_theta") is not None:
-        rope.setdefault("rope_theta", data["rope_theta"])
-    return rope
-
-
 def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
-    rope_type = _rope(data).get("rope_type", _rope(data).get("type", "default"))
     window = data.get("sliding_window")
     refused = {
         "tie_word_embeddings": bool(data.get("tie_word_embeddings")),
@@ -197,14 +195,16 @@ def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
         "quantization_config": data.get("quantization_config") is not None,
         # A window as wide as the context hides nothing.
         "sliding_window": window is not None and window < data["max_position_embeddings"],
-        "hidden_act": data.get("hidden_act", "silu") != "silu",
-        "rope_scaling": rope_type not in ("default", None),
+        "hidden_act": data.get("hidden_act", "silu") not in ("silu", "swish"),
     }
     for field, is_foreign in refused.items():
         if is_foreign:
+            way_out = "a model that uses it cannot be read"
+            if field == "tie_word_embeddings":
+                way_out = "`teleflm import --untie` makes the head a copy of the embedding"
             raise ConfigError(
                 f"{source}: {field} = {data.get(field)!r} is not part of this architecture; "
-                "a model that uses it cannot be read"
+                f"{way_out}"
             )
 
 

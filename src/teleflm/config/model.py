@@ -5,15 +5,17 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from teleflm.config.base import Strict
+from teleflm.config.rope import RopeScaling, YarnRope
 
 
 class ModelConfig(Strict):
     """A Tele-FLM decoder: RoPE, RMSNorm, SwiGLU, no biases, untied embedding and head.
 
     `num_key_value_heads` defaults to `num_attention_heads` (multi-head attention) and `head_dim`
-    to `hidden_size / num_attention_heads`. `input_mult` scales the embedding output; the logits
-    are scaled by `logit_multiplier`. The two `*_init_std` are standard deviations at the µP base
-    width (Tele-FLM, arXiv 2404.16645: 0.004 vector-like, 0.024 / sqrt(width/256) matrix-like).
+    to `hidden_size / num_attention_heads`. `rope_scaling` stretches RoPE over a longer context.
+    `input_mult` scales the embedding output; the logits are scaled by `logit_multiplier`. The two
+    `*_init_std` are standard deviations at the µP base width (Tele-FLM, arXiv 2404.16645: 0.004
+    vector-like, 0.024 / sqrt(width/256) matrix-like).
     """
 
     vocab_size: int = Field(default=80_000, ge=1)
@@ -26,6 +28,7 @@ class ModelConfig(Strict):
     max_position_embeddings: int = Field(default=4096, ge=1)
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     rope_theta: float = Field(default=10_000.0, gt=0)
+    rope_scaling: RopeScaling | None = None
     input_mult: float = Field(default=1.0, gt=0)
     output_mult: float = Field(default=1.0, gt=0)
     mup_base_width: int = Field(default=256, ge=1)
@@ -59,6 +62,10 @@ class ModelConfig(Strict):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; RoPE rotates pairs, make it even")
+        if isinstance(self.rope_scaling, YarnRope) and self.rope_theta == 1.0:
+            raise ValueError(
+                "rope_theta 1.0 gives every pair one frequency, which yarn cannot scale"
+            )
         return self
 
     @property

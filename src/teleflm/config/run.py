@@ -41,7 +41,7 @@ class TrainingConfig(Strict):
     steps: int = Field(ge=1)
     global_batch: int = Field(ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
-    dtype: Literal["auto"] | Precision = "auto"
+    dtype: Literal["auto", Precision] = "auto"
     compile: Literal["auto"] | bool = "auto"
 
     @property

@@ -11,14 +11,13 @@ PACKINGS = (".gz", ".zst")
 PARQUET = ".parquet"
 BODIES = (".txt", ".md", ".jsonl", ".json")
 """What may be packed too."""
-SUFFIXES = (*(body + packing for body in BODIES for packing in ("", *PACKINGS)), PARQUET)
 KINDS = f"{', '.join(BODIES)} (each also packed as {' or '.join(PACKINGS)}), {PARQUET}"
 
 _MOST_NAMED = 3
 
 
 class CorpusFile(NamedTuple):
-    """A file to read.
+    """A file to read: `web.jsonl.gz` has the body `.jsonl` and the packing `.gz`, else "".
 
     `folder` is the name of the folder right below the path that was named, or of that path.
     """
@@ -26,6 +25,8 @@ class CorpusFile(NamedTuple):
     path: Path
     folder: str
     bytes: int
+    body: str
+    packing: str
 
 
 class Corpus(NamedTuple):
@@ -40,20 +41,18 @@ class Corpus(NamedTuple):
         return sum(file.bytes for file in self.files)
 
 
-def is_corpus(name: str) -> bool:
-    """Whether a file of this name is read."""
-    return name.lower().endswith(SUFFIXES)
-
-
-def packing_of(path: Path) -> str:
-    """`.gz` of `web.jsonl.gz`, and "" of `web.jsonl`."""
-    suffix = path.suffix.lower()
-    return suffix if suffix in PACKINGS else ""
-
-
-def body_of(path: Path) -> str:
-    """`.jsonl` of `web.jsonl.gz`: what a corpus file is once it is unpacked."""
-    return Path(path.name.lower().removesuffix(packing_of(path))).suffix
+def corpus_file(path: Path, folder: str) -> CorpusFile | None:
+    """The file at `path`, or None where its name is not one of a corpus file."""
+    # Words, not paths: there may be very many files.
+    stem, dot, suffix = path.name.lower().rpartition(".")
+    packing = ""
+    if dot + suffix in PACKINGS:
+        packing = dot + suffix
+        _, dot, suffix = stem.rpartition(".")
+    body = dot + suffix
+    if body in BODIES or (body == PARQUET and not packing):
+        return CorpusFile(path, folder, path.stat().st_size, body, packing)
+    return None
 
 
 def find_corpus(paths: Iterable[Path]) -> Corpus:
@@ -78,9 +77,10 @@ def find_corpus(paths: Iterable[Path]) -> Corpus:
                 left_out.append(f"{path}: not read: {search.left_out()}")
             continue
         _check_there(path)
-        if not is_corpus(path.name):
+        file = corpus_file(path, path.absolute().parent.name)
+        if file is None:
             raise DataError(f"{path}: not a kind of corpus file; convert it to one of {KINDS}")
-        files.append(CorpusFile(path, path.absolute().parent.name, path.stat().st_size))
+        files.append(file)
     return Corpus(files, left_out)
 
 
@@ -123,8 +123,8 @@ class _Search:
                 self._visit(path, entry.name if folder == self._root else name)
             elif not entry.is_file():
                 self._leave_out("not files", path)
-            elif is_corpus(entry.name):
-                self.files.append(CorpusFile(path, name, entry.stat().st_size))
+            elif file := corpus_file(path, name):
+                self.files.append(file)
             else:
                 self._leave_out("".join(path.suffixes[-1:]) or "without a suffix", path)
 

@@ -14,9 +14,11 @@ and for multimodal data n mode bytes, which are ignored here. We write one seque
 
 import contextlib
 import functools
+import hashlib
 import os
 import struct
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -38,6 +40,9 @@ _CODES: dict[int, type[np.integer]] = {
 }
 # Megatron's own limit for 16-bit tokens, a little below 65,536.
 _SHORT_VOCABULARY = 65_500
+# What a digest reads: 64 stretches of 65,536 tokens.
+_STRETCH = 1 << 16
+_STRETCHES = 64
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.integer]:
@@ -53,15 +58,16 @@ def _beside(prefix: Path, suffix: str) -> Path:
 class IndexedWriter:
     """Writes `prefix.bin` and `prefix.idx`; nothing has these names before `close`."""
 
-    def __init__(self, prefix: Path, dtype: npt.DTypeLike) -> None:
+    def __init__(self, prefix: Path, dtype: npt.DTypeLike, *, mode: str = "wb") -> None:
         self._prefix = Path(prefix)
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._code = next(code for code, kind in _CODES.items() if self._dtype == np.dtype(kind))
         self._range = np.iinfo(self._dtype)
         self._lengths = array("i")
+        self._saved = 0
         self.open_tokens = 0
         """Tokens of the document that is not ended yet."""
-        self._bin = _beside(self._prefix, ".bin.partial").open("wb", buffering=1 << 20)
+        self._bin = _beside(self._prefix, ".bin.partial").open(mode, buffering=1 << 20)
 
     def add(self, tokens: npt.ArrayLike) -> None:
         """Append `tokens`, shape (n,), and end the document. Raises DataError as `extend` does."""
@@ -75,12 +81,44 @@ class IndexedWriter:
         Raises DataError where one does not fit.
         """
         row = np.asarray(tokens)
-        if row.size and not (self._range.min <= row.min() and row.max() <= self._range.max):
+        # What has the file's own type fits it.
+        if (
+            row.dtype != self._dtype
+            and row.size
+            and not (self._range.min <= row.min() and row.max() <= self._range.max)
+        ):
             raise DataError(
                 f"{self._prefix}: tokens {row.min()} to {row.max()} do not fit {self._dtype.name}"
             )
-        self._bin.write(row.astype(self._dtype, copy=False).tobytes())
+        self._bin.write(row.astype(self._dtype, copy=False).data)
         self.open_tokens += row.size
+
+    def save(self) -> list[int]:
+        """Have all that was added on disk; what `resume` takes."""
+        self._bin.flush()
+        with _beside(self._prefix, ".lengths.partial").open("ab") as file:
+            file.truncate(self._saved * self._lengths.itemsize)
+            file.write(self._lengths[self._saved :].tobytes())
+        self._saved = len(self._lengths)
+        return [self._saved, self.open_tokens]
+
+    @classmethod
+    def resume(cls, prefix: Path, dtype: npt.DTypeLike, saved: list[int]) -> "IndexedWriter":
+        """A writer as it was when `save` returned `saved`. Raises DataError for files cut short."""
+        documents, open_tokens = saved
+        lengths = array("i")
+        try:
+            with _beside(prefix, ".lengths.partial").open("rb") as file:
+                lengths.fromfile(file, documents)
+            size = (sum(lengths) + open_tokens) * np.dtype(dtype).itemsize
+            if _beside(prefix, ".bin.partial").stat().st_size < size:
+                raise EOFError
+            os.truncate(_beside(prefix, ".bin.partial"), size)
+        except (OSError, EOFError, ValueError) as error:
+            raise DataError(f"{prefix}: what was written of it is not whole") from error
+        writer = cls(prefix, dtype, mode="ab")
+        writer._lengths, writer._saved, writer.open_tokens = lengths, documents, open_tokens
+        return writer
 
     @property
     def documents(self) -> int:
@@ -103,15 +141,20 @@ class IndexedWriter:
                 file.write(table.tobytes())
             file.flush()
             os.fsync(file.fileno())
+        _beside(self._prefix, ".lengths.partial").unlink(missing_ok=True)
         _beside(self._prefix, ".bin.partial").replace(_beside(self._prefix, ".bin"))
         aside.replace(_beside(self._prefix, ".idx"))
         sync(self._prefix.parent)
 
-    def discard(self) -> None:
-        """Give up: remove what was written so far."""
+    def leave(self) -> None:
+        """Give up, and leave what was written so far."""
         with contextlib.suppress(OSError):  # on a full disk the last buffer cannot be written
             self._bin.close()
-        for suffix in (".bin.partial", ".idx.partial"):
+
+    def discard(self) -> None:
+        """Give up: remove what was written so far."""
+        self.leave()
+        for suffix in (".bin.partial", ".idx.partial", ".lengths.partial"):
             _beside(self._prefix, suffix).unlink(missing_ok=True)
 
     def __enter__(self) -> "IndexedWriter":
@@ -188,6 +231,24 @@ class IndexedTokens:
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens in each document, shape (documents,). Raises DataError for a damaged index."""
         return np.diff(self._offsets)
+
+    def digest(self) -> str:
+        """SHA-256 of the number of tokens and of the tokens, whatever type they are stored in.
+
+        Of more than 4,194,304 tokens it takes 64 stretches of 65,536 spread evenly from the first
+        token to the last, so that terabytes take no longer than megabytes. Another corpus shows in
+        the number or in every stretch; a few tokens replaced by as many others between two
+        stretches do not show.
+        """
+        size = self.tokens.size
+        digest = hashlib.sha256(f"{size}\n".encode())
+        starts: Iterable[int] = range(0, size, _STRETCH)
+        if size > _STRETCH * _STRETCHES:
+            last = size - _STRETCH
+            starts = (last * i // (_STRETCHES - 1) for i in range(_STRETCHES))
+        for start in starts:
+            digest.update(self.tokens[start : start + _STRETCH].astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def document(self, i: int) -> npt.NDArray[np.integer]:
         """The tokens of document `i`, a view. Raises IndexError; DataError for a damaged index."""

@@ -1,17 +1,16 @@
 """A domain's text dealt to its two parts, one to train on and one held out for evaluation."""
 
-from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedWriter
-from teleflm.data.text_bytes import write_text_bytes
+from teleflm.data.text_bytes import TextBytesWriter
 from teleflm.data.tokenizer import Tokenizer
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -42,23 +41,56 @@ class DomainWriter:
     """Deals the pieces of one domain to its training and its held-out file."""
 
     def __init__(
-        self, folder: Path, domain: str, dtype: npt.DTypeLike, tokenizer: Tokenizer, share: float
+        self,
+        folder: Path,
+        domain: str,
+        dtype: npt.DTypeLike,
+        tokenizer: Tokenizer,
+        share: float,
+        saved: dict[str, Any] | None = None,
     ) -> None:
-        """`tokenizer` says how a document begins and ends; it has a token for the latter.
+        """A new writer, or with `saved` one as it was when `save` returned that (DataError).
 
-        Where its tokens do not say how many bytes of text they stand for, the held-out part keeps
-        that of each document.
+        `tokenizer` says how a document begins and ends; it has a token for the latter. Where its
+        tokens do not say how many bytes of text they stand for, the held-out part keeps that of
+        each document.
         """
-        self.counts = DomainCounts()
-        self._train = IndexedWriter(folder / domain, dtype)
-        self._held_out_prefix = folder / f"{domain}{HELD_OUT_SUFFIX}"
-        self._held_out = IndexedWriter(self._held_out_prefix, dtype)
         self._opening = np.array(tokenizer.opening, dtype)
         self._eos = np.array([tokenizer.eos_id], dtype)
         self._share = share
-        self._held_out_bytes = array("q") if tokenizer.byte_lengths is None else None
-        self._waiting: Piece | None = None
-        self._number = 0
+        train, held_out = folder / domain, folder / f"{domain}{HELD_OUT_SUFFIX}"
+        says_bytes = tokenizer.byte_lengths is not None
+        if saved is None:
+            self.counts = DomainCounts()
+            self._train, self._held_out = (
+                IndexedWriter(prefix, dtype) for prefix in (train, held_out)
+            )
+            self._text_bytes = None if says_bytes else TextBytesWriter(held_out)
+            self._waiting: Piece | None = None
+            self._number = 0
+            return
+        self.counts = DomainCounts(**saved["counts"])
+        self._train = IndexedWriter.resume(train, dtype, saved["train"])
+        self._held_out = IndexedWriter.resume(held_out, dtype, saved["held_out"])
+        documents = self._held_out.documents
+        self._text_bytes = None if says_bytes else TextBytesWriter(held_out, documents)
+        text, tokens, ends_document = saved["waiting"]
+        self._waiting = Piece(text, np.array(tokens, dtype), ends_document)
+        self._number = saved["number"]
+
+    def save(self) -> dict[str, Any]:
+        """Have all that was added on disk; what a writer that goes on takes, as JSON."""
+        assert self._waiting is not None
+        text, tokens, ends_document = self._waiting
+        if self._text_bytes is not None:
+            self._text_bytes.save()
+        return {
+            "counts": asdict(self.counts),
+            "train": self._train.save(),
+            "held_out": self._held_out.save(),
+            "waiting": [text, tokens.tolist(), ends_document],
+            "number": self._number,
+        }
 
     def add(self, piece: Piece) -> None:
         """Take the next piece of the domain."""
@@ -85,8 +117,8 @@ class DomainWriter:
             self._held_out.add(tokens)
             self.counts.held_out_tokens += tokens.size
             self.counts.held_out_bytes += size
-            if self._held_out_bytes is not None:
-                self._held_out_bytes.append(size)
+            if self._text_bytes is not None:
+                self._text_bytes.add(size)
             return
         before = self._train.open_tokens
         if not before:
@@ -123,16 +155,24 @@ class DomainWriter:
         self._end_document()
         self.counts.documents = self._train.documents
         self.counts.held_out_documents = self._held_out.documents
-        self._train.close()
-        self._held_out.close()
-        if self._held_out_bytes is not None:
-            write_text_bytes(self._held_out_prefix, self._held_out_bytes)
+        for file in self._files:
+            file.close()
         return True
+
+    def leave(self) -> None:
+        """Give up, and leave what was written so far."""
+        for file in self._files:
+            file.leave()
 
     def discard(self) -> None:
         """Give up: remove what was written so far."""
-        self._train.discard()
-        self._held_out.discard()
+        for file in self._files:
+            file.discard()
+
+    @property
+    def _files(self) -> list[IndexedWriter | TextBytesWriter]:
+        files = [self._train, self._held_out, self._text_bytes]
+        return [file for file in files if file is not None]
 
 
 def _halves(text: str, share: float) -> tuple[str, str]:

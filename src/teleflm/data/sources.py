@@ -1,7 +1,6 @@
 """Documents out of text, JSON and Parquet files, packed or not, streamed in bounded memory."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from teleflm.data.domains import MOST_DOMAINS, file_domain
-from teleflm.data.find import PARQUET, Corpus, CorpusFile, body_of
+from teleflm.data.find import PARQUET, Corpus, CorpusFile
 from teleflm.data.records import Record, json_lines, json_values, missing_key, parquet_records
 from teleflm.data.unpack import Progress, decode, unpacked_blocks
 from teleflm.errors import DataError
@@ -47,7 +46,7 @@ class Reading:
 
     def asks_records(self, file: CorpusFile) -> bool:
         """Whether a record of `file` may say what its domain is."""
-        return self.domain is None and self.domain_by == "record" and not _is_text(file.path)
+        return self.domain is None and self.domain_by == "record" and not _is_text(file)
 
 
 class Document(NamedTuple):
@@ -63,12 +62,12 @@ def domains_ahead(corpus: Corpus, reading: Reading) -> set[str]:
     Files whose records may name a domain are looked into only where their own names would be too
     many, and only at the first document of each.
     """
-    certain = {reading.file_domain(f) for f in corpus.files if not reading.asks_records(f)}
     asked = [file for file in corpus.files if reading.asks_records(file)]
-    if len({reading.file_domain(file) for file in asked} | certain) <= MOST_DOMAINS:
+    certain = {reading.file_domain(f) for f in corpus.files if not reading.asks_records(f)}
+    if len(certain.union(map(reading.file_domain, asked))) <= MOST_DOMAINS:
         return certain
     for file in asked:
-        documents = _Reader(reading, lambda _: None).read(file)
+        documents = Reader(reading).read(file)
         certain |= {document.domain for document in islice(documents, 1)}
         if len(certain) > MOST_DOMAINS:
             break
@@ -90,7 +89,7 @@ def iterate_documents(
     """
     for line in corpus.left_out:
         note(line)
-    reader = _Reader(reading or Reading(), progress or (lambda _: None))
+    reader = Reader(reading or Reading(), progress)
     for file in corpus.files:
         yield from reader.read(file)
     reader.tell(len(corpus.files))
@@ -101,60 +100,81 @@ def note(line: str) -> None:
     print(f"note: {line}", file=sys.stderr, flush=True)
 
 
-class _Reader:
+@dataclass
+class LeftOut:
+    """What was left out of the files that were read: records whose text is null, and files."""
+
+    nulls: int = 0
+    files_with_nulls: int = 0
+    first_with_nulls: str = ""
+    empty_files: int = 0
+    first_empty: str = ""
+
+
+class Reader:
     """Reads files, and counts what it leaves out."""
 
-    def __init__(self, reading: Reading, progress: Progress) -> None:
-        self._reading, self._progress = reading, progress
-        self._nulls: Counter[Path] = Counter()
-        self._empty: list[Path] = []
+    def __init__(self, reading: Reading, progress: Progress | None = None) -> None:
+        self._reading, self._progress = reading, progress or (lambda _: None)
+        self.left_out = LeftOut()
+
+    def go_on(self, left_out: LeftOut, files: list[CorpusFile]) -> None:
+        """Take `files` as read, in which this was left out."""
+        self.left_out = left_out
+        self._progress(sum(file.bytes for file in files))
 
     def read(self, file: CorpusFile) -> Iterator[Document]:
-        empty = True
+        """The documents of a file; see `iterate_documents`."""
+        empty, nulls = True, self.left_out.nulls
         for document in self._documents(file):
             if document.text:
                 empty = False
                 yield document
+        if self.left_out.nulls > nulls:
+            self.left_out.files_with_nulls += 1
+            self.left_out.first_with_nulls = self.left_out.first_with_nulls or str(file.path)
         if empty:
-            self._empty.append(file.path)
+            self.left_out.empty_files += 1
+            self.left_out.first_empty = self.left_out.first_empty or str(file.path)
 
     def tell(self, files: int) -> None:
         """Tell what was left out. Raises DataError where that was everything in all `files`."""
-        if self._nulls:
-            first = next(iter(self._nulls))
+        left_out = self.left_out
+        if left_out.nulls:
             note(
-                f'{self._nulls.total()} records whose field "{self._reading.text_key}" is null '
-                f"were left out, in {len(self._nulls)} files ({first} is the first)"
+                f'{left_out.nulls} records whose field "{self._reading.text_key}" is null were '
+                f"left out, in {left_out.files_with_nulls} files ({left_out.first_with_nulls} is "
+                "the first)"
             )
-        if len(self._empty) == files:
-            raise DataError(f"{self._empty[0]}: no text in this file; leave it out or fill it")
-        if self._empty:
-            note(f"{len(self._empty)} files have no text ({self._empty[0]} is the first)")
+        first = left_out.first_empty
+        if left_out.empty_files == files:
+            raise DataError(f"{first}: no text in this file; leave it out or fill it")
+        if left_out.empty_files:
+            note(f"{left_out.empty_files} files have no text ({first} is the first)")
 
     def _documents(self, file: CorpusFile) -> Iterator[Document]:
         path, reading, domain = file.path, self._reading, self._reading.file_domain(file)
-        if _is_text(path):
-            for part in _texts(path, unpacked_blocks(path, self._progress)):
+        if _is_text(file):
+            for part in _texts(path, unpacked_blocks(file, self._progress)):
                 yield Document(part, domain)
             return
         asked = reading.asks_records(file)
-        for where, record in self._records(path):
+        for where, record in self._records(file):
             text = _text(record, reading.text_key, where)
             if text is None:
-                self._nulls[path] += 1
+                self.left_out.nulls += 1
             else:
                 yield Document(text, (asked and _domain(record, where)) or domain)
 
-    def _records(self, path: Path) -> Iterator[Record]:
-        body = body_of(path)
-        if body == PARQUET:
-            return parquet_records(path, self._reading.text_key, self._progress)
-        read = json_lines if body == ".jsonl" else json_values
-        return read(path, unpacked_blocks(path, self._progress))
+    def _records(self, file: CorpusFile) -> Iterator[Record]:
+        if file.body == PARQUET:
+            return parquet_records(file.path, self._reading.text_key, self._progress)
+        read = json_lines if file.body == ".jsonl" else json_values
+        return read(file.path, unpacked_blocks(file, self._progress))
 
 
-def _is_text(path: Path) -> bool:
-    return body_of(path) in (".txt", ".md")
+def _is_text(file: CorpusFile) -> bool:
+    return file.body in (".txt", ".md")
 
 
 def _text(record: Any, key: str, where: str) -> str | None:

@@ -2,18 +2,18 @@
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
 from teleflm.data.find import find_corpus
-from teleflm.data.indexed import IndexedTokens, token_dtype
-from teleflm.data.parts import DomainCounts, DomainWriter, Piece
-from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Document, Reading, domains_ahead, iterate_documents, note
+from teleflm.data.going_on import Saves
+from teleflm.data.indexed import IndexedTokens
+from teleflm.data.parts import DomainCounts
+from teleflm.data.preparation import Preparation
+from teleflm.data.sources import Reader, Reading, domains_ahead, note
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import SETTINGS
 from teleflm.data.unpack import Progress
@@ -22,9 +22,6 @@ from teleflm.files import write_whole, written_aside
 
 FORMAT = 1
 STORE_FILE = "store.json"
-# Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
-# way through the tokenizers library.
-BATCH_CHARACTERS = 1 << 20
 
 
 class TokenStore:
@@ -129,9 +126,19 @@ def prepare(
     corpus = find_corpus(paths)
     names = DomainNames()
     names.admit(domains_ahead(corpus, reading))
-    documents = _admitted(iterate_documents(corpus, reading, progress=progress), names)
-    with written_aside(out) as aside:
-        domains = _write_domains(documents, tokenizer, aside, held_out)
+    for line in corpus.left_out:
+        note(line)
+    work = json.dumps([FORMAT, tokenizer.fingerprint, tokenizer.eos_id, held_out, asdict(reading)])
+    with written_aside(out, work) as aside:
+        saves = Saves(aside, corpus.files)
+        try:
+            preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves)
+            domains = preparation.run(Reader(reading, progress), names)
+        except BaseException:
+            if not saves.exist:
+                shutil.rmtree(aside)
+            raise
+        saves.remove()
         tokenizer.save(aside)
         content = {
             "format": FORMAT,
@@ -151,62 +158,3 @@ def _check_free(out: Path, force: bool) -> None:
         raise DataError(f"{out}: exists and is not a token store; choose another folder")
     if not force:
         raise DataError(f"{out}: exists already; choose another folder or use --force")
-
-
-def _admitted(documents: Iterable[Document], names: DomainNames) -> Iterator[Document]:
-    for document in documents:
-        names.admit([document.domain])
-        yield document
-
-
-def _write_domains(
-    documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, share: float
-) -> dict[str, DomainCounts]:
-    dtype = token_dtype(tokenizer.vocab_size)
-    writers: dict[str, DomainWriter] = {}
-    try:
-        for batch in _batches(documents):
-            ids = tokenizer.encode_batch([text for _, text, _ in batch])
-            for (domain, text, last), tokens in zip(batch, ids, strict=True):
-                if domain not in writers:
-                    writers[domain] = DomainWriter(folder, domain, dtype, tokenizer, share)
-                writers[domain].add(Piece(text, np.array(tokens, dtype), last))
-        return _close(writers, tokenizer)
-    except BaseException:
-        for writer in writers.values():
-            writer.discard()
-        raise
-
-
-def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, DomainCounts]:
-    """The counts of the domains that are large enough to be divided."""
-    whole, small = {}, []
-    for domain, writer in sorted(writers.items()):
-        if writer.close(tokenizer.encode):
-            whole[domain] = writer.counts
-        else:
-            small.append(domain)
-    if not whole:
-        raise DataError(
-            f"domain {small[0]!r} is a single character, so nothing can be held out for "
-            "evaluation; give it more text"
-        )
-    if small:
-        note(f"left out, as a single character cannot be divided: {', '.join(small)}")
-    return whole
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[tuple[str, str, bool]]]:
-    """Pieces as (domain, text, whether it ends its document), about BATCH_CHARACTERS at a time."""
-    batch: list[tuple[str, str, bool]] = []
-    characters = 0
-    for document in documents:
-        pieces = list(cut_pieces(document.text))
-        for number, text in enumerate(pieces, start=1):
-            batch.append((document.domain, text, number == len(pieces)))
-            characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch

@@ -4,8 +4,9 @@
 text, as it was in the corpus. Stores keep it of held-out parts, for bits per byte.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,49 @@ from teleflm.data.indexed import IndexedTokens
 from teleflm.errors import DataError
 
 SUFFIX = ".bytes"
+_ONE = struct.Struct("<q")
 
 
-def write_text_bytes(prefix: Path, sizes: Iterable[int]) -> None:
-    """Write the bytes of each document of the token file `prefix`."""
-    with prefix.with_name(prefix.name + SUFFIX).open("wb") as file:
-        file.write(np.fromiter(sizes, "<i8").tobytes())
-        file.flush()
-        os.fsync(file.fileno())
+class TextBytesWriter:
+    """Writes the bytes of each document of a token file; nothing has the name before `close`."""
+
+    def __init__(self, prefix: Path, saved: int = 0) -> None:
+        """A new one for the token file `prefix`, or as it was when `saved` documents were saved.
+
+        Raises DataError for a file cut short.
+        """
+        self._path = prefix.with_name(prefix.name + SUFFIX)
+        self._aside = self._path.with_name(self._path.name + ".partial")
+        there = self._aside.stat().st_size if self._aside.is_file() else 0
+        if there < saved * _ONE.size:
+            raise DataError(f"{self._path}: what was written of it is not whole")
+        self._file = self._aside.open("ab")
+        self._file.truncate(saved * _ONE.size)
+
+    def add(self, size: int) -> None:
+        """Append the bytes of the next document."""
+        self._file.write(_ONE.pack(size))
+
+    def save(self) -> None:
+        """Have all that was added on disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Sync the file and give it its name."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._aside.replace(self._path)
+
+    def leave(self) -> None:
+        """Give up, and leave what was written so far."""
+        with contextlib.suppress(OSError):  # on a full disk the last buffer cannot be written
+            self._file.close()
+
+    def discard(self) -> None:
+        """Give up: remove what was written so far."""
+        self.leave()
+        self._aside.unlink(missing_ok=True)
 
 
 def read_text_bytes(prefix: Path, tokens: IndexedTokens) -> npt.NDArray[np.int64] | None:

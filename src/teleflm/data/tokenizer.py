@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from teleflm.data.sources import Document, Reading, iterate_documents
 from teleflm.data.tokenizer_files import (
     DEFINITION,
     SETTINGS,
+    begin_after_end,
     check_ids,
     copy_tokenizer,
     generation_settings,
@@ -30,12 +31,16 @@ from teleflm.errors import DataError
 from teleflm.files import write_whole
 
 UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
+# Bytes of a word that merges are learnt from.
+LONGEST_WORD = 64
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 # Of a tokenizer that we train.
 _SETTINGS = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "unk_token": UNK,
-    "bos_token": BOS,
+    # A text begins with what a token store has before a document, the `</s>` of the one before: no
+    # model has ever seen an `<s>`.
+    "bos_token": EOS,
     "eos_token": EOS,
     "pad_token": PAD,
     "add_bos_token": False,
@@ -85,12 +90,15 @@ class Tokenizer:
         self.vocab_size: int = max(self._ids, default=-1) + 1
         eos = special_tokens(folder, self._content).get("eos_token")
         self.eos_id = self._library.token_to_id(eos) if eos is not None else None
-        said = generation_settings(folder).get("eos_token_id")
+        settings = generation_settings(folder)
+        said = settings.get("eos_token_id")
         ends = said if isinstance(said, list) else [said]
         if self.eos_id is None:
             self.eos_id = ends[0] if ends else None
         self.end_ids = frozenset(token for token in (self.eos_id, *ends) if token is not None)
         self.opening = self._opening()
+        starts = (settings.get("bos_token_id"), self.eos_id)
+        self._start = next((token for token in starts if token is not None), None)
 
     def _spelling(self) -> dict[int, list[int]]:
         """How special strings are written letter by letter, where the model itself would take them
@@ -140,18 +148,21 @@ class Tokenizer:
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids to go on from: `text` as it stands at the beginning of a document in training.
 
-        An empty one starts as a document does that follows another one: behind its end.
+        An empty one starts from the BOS id that a model's configs name. Where they name none it
+        starts as a document does that follows another one: behind its end.
 
         Raises:
             DataError: a lone surrogate, or an empty text where no token begins or ends one.
         """
         ids = [*self.opening, *self.encode(text)]
-        if not ids and self.eos_id is None:
+        if ids:
+            return ids
+        if self._start is None:
             raise DataError(
                 f"{self._folder}: an empty prompt starts from the token that ends a text, and the "
                 f"tokenizer names none; give a prompt, or name it as eos_token in {SETTINGS}"
             )
-        return ids or [cast(int, self.eos_id)]
+        return [self._start]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of `ids`; bytes that are no UTF-8 together become U+FFFD."""
@@ -194,10 +205,17 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer and all that lies with it for text, which AutoTokenizer reads, to
-        `folder`."""
+        `folder`.
+
+        It is for models that learn from the documents of a token store: what the files call bos is
+        what those have before them. Where the tokenizer puts nothing there, that is the end of the
+        document before.
+        """
         copy_tokenizer(self._folder, folder)
         # What was loaded, whatever is there by now.
         write_whole(folder / DEFINITION, self._definition)
+        if not self.opening and self.eos_id is not None:
+            begin_after_end(folder, self._library.id_to_token(self.eos_id), self.eos_id)
 
 
 def check_tokenizer(folder: Path, vocab_size: int) -> None:
@@ -271,14 +289,16 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists() and not force:
         raise DataError(f"{out} has a tokenizer already; choose another folder or use --force")
     library = tokenizers.Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            # One token a digit: a number is then written in one way only, place by place, and not
-            # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    words = [
+        # One token a digit: a number is then written in one way only, place by place, and not
+        # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
+    # Each merge goes through every word that has its pair. A text without spaces is a single word,
+    # so learning is from parts of it; the tokenizer itself cuts nothing.
+    parts = pre_tokenizers.Split(tokenizers.Regex(f".{{1,{LONGEST_WORD}}}"), "isolated")
+    library.pre_tokenizer = pre_tokenizers.Sequence([*words, parts])
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -290,6 +310,7 @@ def train_tokenizer(
     )
     documents = iterate_documents(find_corpus(paths), reading, progress=progress)
     library.train_from_iterator(_training_texts(documents), trainer)
+    library.pre_tokenizer = pre_tokenizers.Sequence(words)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / DEFINITION, library.to_str(pretty=True))
     write_whole(out / SETTINGS, json.dumps(_SETTINGS, indent=2) + "\n")

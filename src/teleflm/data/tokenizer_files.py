@@ -16,12 +16,13 @@ from teleflm.files import write_whole
 DEFINITION = "tokenizer.json"
 SENTENCEPIECE = "tokenizer.model"
 SETTINGS = "tokenizer_config.json"
+NAMES = "special_tokens_map.json"
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = (
     DEFINITION,
     SENTENCEPIECE,
     SETTINGS,
-    "special_tokens_map.json",
+    NAMES,
     "added_tokens.json",
     "chat_template.jinja",
 )
@@ -57,6 +58,8 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     Of a Hugging Face folder that is its tokenizer's files and, as `generation_config.json`, what
     `generation_settings` says. Raises DataError as that does.
     """
+    if source.resolve() == folder.resolve():
+        return
     files = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
     settings = generation_settings(source)
     if files or settings:
@@ -64,7 +67,22 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     for file in files:
         shutil.copyfile(file, folder / file.name)
     if settings:
-        write_whole(folder / GENERATION, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        _write_object(folder / GENERATION, settings)
+
+
+def begin_after_end(folder: Path, eos: str | None, eos_id: int) -> None:
+    """Where the files in `folder` call a token bos, have them call the one that ends a text so.
+
+    Raises DataError for a file that is no JSON object.
+    """
+    told = {NAMES: ("bos_token", eos), SETTINGS: ("bos_token", eos)}
+    names = special_tokens(folder, read_object(folder / DEFINITION))
+    if "bos_token" in names and not any((folder / file).is_file() for file in told):
+        _write_object(folder / SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast", **names})
+    for file, (key, value) in {**told, GENERATION: ("bos_token_id", eos_id)}.items():
+        content = read_object(folder / file)
+        if content.get(key) is not None and value is not None and content[key] != value:
+            _write_object(folder / file, {**content, key: value})
 
 
 def generation_settings(folder: Path) -> dict[str, Any]:
@@ -112,7 +130,7 @@ def special_tokens(folder: Path, definition: Mapping[str, Any]) -> dict[str, str
     A name stands in `tokenizer_config.json`, in older folders in `special_tokens_map.json`; where
     neither file is there, tokens with the usual names are taken for what they are called.
     """
-    told = [folder / "special_tokens_map.json", folder / SETTINGS]
+    told = [folder / NAMES, folder / SETTINGS]
     if not any(file.is_file() for file in told):
         special = {t["content"] for t in definition.get("added_tokens", []) if t.get("special")}
         return {key: name for key, name in _USUAL_NAMES.items() if name in special}
@@ -150,6 +168,10 @@ def _check_id(value: Any, key: str, file: Path) -> None:
             raise DataError(
                 f"{file}: {key} is {value!r}, not a token id; correct it, or take the line out"
             )
+
+
+def _write_object(file: Path, content: Mapping[str, Any]) -> None:
+    write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_object(file: Path) -> dict[str, Any]:

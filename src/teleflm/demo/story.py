@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
-from teleflm.config.base import build, read_yaml
+from teleflm.config.base import build, read_yaml, write_yaml
 from teleflm.config.series import SeriesConfig
 from teleflm.data.find import find_corpus
 from teleflm.data.progress import byte_progress
@@ -16,7 +14,6 @@ from teleflm.data.store import prepare
 from teleflm.data.tokenizer import train_tokenizer
 from teleflm.demo.corpora import collect
 from teleflm.errors import ConfigError
-from teleflm.files import write_whole
 from teleflm.series.run import run_series
 from teleflm.training.lock import locked
 
@@ -64,7 +61,7 @@ def run_demo(data: Sequence[Path], out: Path, *, force: bool = False) -> Path:
                 "--force to start over"
             )
         # Written first, so that an interrupted demo is known as one.
-        write_whole(mark, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        write_yaml(mark, config)
         _prepare(data, out)
     return run_series(config)
 

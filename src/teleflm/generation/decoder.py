@@ -36,14 +36,14 @@ class IncrementalDecoder:
         self._layers = [_Layer(block, dtype) for block in blocks]
         self._norm = _Norm(network.model.norm)
         self._head = _weight(network.lm_head, dtype)
-        self._cos, self._sin = network.model.cos.to(dtype), network.model.sin.to(dtype)
+        self._dtype = dtype
 
     def logits(self, tokens: Tensor, cache: list[LayerCache]) -> Tensor:
         """Logits (B, V) behind the last of token ids (B, S), which follow those in the cache; S is
         1 where it holds some."""
         start = cached_length(cache)
         positions = slice(start, start + tokens.shape[1])
-        cos, sin = self._cos[positions], self._sin[positions]
+        cos, sin = (t.to(self._dtype) for t in self._network.model.rope.tables(positions))
         x = self._network.embed(tokens)
         for layer, kept in zip(self._layers, cache, strict=True):
             x = layer(x, cos, sin, kept)

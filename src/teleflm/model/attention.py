@@ -10,8 +10,11 @@ from teleflm.model.device import device_kind
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention (B, heads, S, d) of q on k and v (B, groups, T, d), T ≥ S.
 
-    A single new position sees everything cached; several start from an empty cache.
+    A single new position sees everything cached; several start from an empty cache, or it is a
+    ValueError.
     """
+    if 1 < q.shape[2] < k.shape[2]:
+        raise ValueError(f"{q.shape[2]} new positions behind cached ones; give them one by one")
     if device_kind(q) == "cpu" and q.dtype is torch.bfloat16:
         # At the nano shapes' head_dim 16 PyTorch's CPU kernel takes 3 times as long in bf16 as in
         # fp32, forward and backward (torch 2.13; benchmarks/attention.py), and rounds more. At 64

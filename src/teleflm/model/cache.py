@@ -17,7 +17,15 @@ class LayerCache:
         self._values: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the keys and values (B, G, S, d) of S new positions; return all so far."""
+        """Add the keys and values (B, G, S, d) of S new positions; return all so far.
+
+        Raises ValueError where they are more than there is room for.
+        """
+        if self.length + k.shape[2] > self.capacity:
+            # A slice cut short would take a single position in silence, as it broadcasts.
+            raise ValueError(
+                f"{self.length} cached and {k.shape[2]} new positions in a cache of {self.capacity}"
+            )
         if self._keys is None or self._values is None:
             shape = (k.shape[0], k.shape[1], self.capacity, k.shape[3])
             self._keys, self._values = k.new_empty(shape), v.new_empty(shape)

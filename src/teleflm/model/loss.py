@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from teleflm.model.device import device_kind
 from teleflm.model.network import TeleFLM
@@ -45,8 +46,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         multiplier: Tensor,
         targets: Tensor,
         vocabulary: Vocabulary,
+        wants_gradient: bool,
     ) -> Tensor:
-        wants_gradient = any(ctx.needs_input_grad)
         w = weight.to(hidden.dtype)
         wide = torch.promote_types(hidden.dtype, torch.float32)
         multiplier = multiplier.to(wide)
@@ -88,10 +89,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         (scale,) = grad_outputs
-        return grad_hidden * scale, grad_weight * scale, None, None, None
+        return grad_hidden * scale, grad_weight * scale, None, None, None, None
 
 
 def chunk_rows(vocab_size: int, device: str) -> int:
@@ -115,8 +117,15 @@ def cross_entropy_sum(
         targets: (…) token ids; `IGNORED` ones count for nothing.
         vocabulary: which rows of the head `weight` is.
     """
+    # A function is not told of `no_grad`, in which its inputs require gradients as ever.
+    wants_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     total: Tensor = _ChunkedCrossEntropy.apply(
-        hidden.reshape(-1, hidden.shape[-1]), weight, multiplier, targets.reshape(-1), vocabulary
+        hidden.reshape(-1, hidden.shape[-1]),
+        weight,
+        multiplier,
+        targets.reshape(-1),
+        vocabulary,
+        wants_gradient,
     )
     return total
 

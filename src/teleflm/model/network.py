@@ -18,7 +18,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.model.attention import causal_attention
 from teleflm.model.cache import LayerCache, cached_length
 from teleflm.model.norm import masked_rms_norm, rms_norm
-from teleflm.model.rope import apply_rope, rope_tables
+from teleflm.model.rope import Rope, apply_rope
 
 
 def masked_weight(module: "Linear | Embedding") -> Tensor:
@@ -163,11 +163,7 @@ class Decoder(nn.Module):
         self.embed_tokens = Embedding(model.vocab_size, model.hidden_size)
         self.layers = nn.ModuleList(Block(model) for _ in range(model.num_hidden_layers))
         self.norm = RMSNorm(model.hidden_size, model.rms_norm_eps)
-        cos, sin = rope_tables(model)
-        self.cos: Tensor
-        self.sin: Tensor
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.rope = Rope(model)
 
 
 class TeleFLM(nn.Module):
@@ -186,7 +182,7 @@ class TeleFLM(nn.Module):
     def set_multipliers(self, input_multiplier: float, logit_multiplier: float) -> None:
         """Set what the embedding output and the logits are scaled by."""
         # Plain attributes, not buffers: .to(dtype) must not round them.
-        device = self.model.cos.device
+        device = next(self.parameters()).device
         self.input_multiplier = torch.tensor(input_multiplier, dtype=torch.float64, device=device)
         self.logit_multiplier = torch.tensor(logit_multiplier, dtype=torch.float64, device=device)
 
@@ -197,7 +193,7 @@ class TeleFLM(nn.Module):
 
     def layers(self, x: Tensor, positions: slice, cache: list[LayerCache] | None = None) -> Tensor:
         """The residual stream behind the layers, from the one before them, at these positions."""
-        cos, sin = self.model.cos[positions], self.model.sin[positions]
+        cos, sin = self.model.rope.tables(positions)
         for index, block in enumerate(self.model.layers):
             x = block(x, cos, sin, cache[index] if cache is not None else None)
         return x

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from teleflm.model.device import device_kind
 
@@ -59,11 +60,14 @@ class _FewPasses(torch.autograd.Function):
         return (x * scale).mul_(weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
         weighted = grad_outputs[0] * weight
         mean = (weighted * x).mean(-1, keepdim=True)
         rows = tuple(range(x.dim() - 1))
-        grad_weight = (grad_outputs[0] * x).mul_(scale).sum(rows)
+        grad_weight = (grad_outputs[0] * x).mul_(scale)
+        if rows:  # a sum over no dimension is one over all of them
+            grad_weight = grad_weight.sum(rows)
         grad_x = weighted.mul_(scale).addcmul_(x, mean.mul_(scale**3), value=-1.0)
         return grad_x, grad_weight, None

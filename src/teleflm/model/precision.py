@@ -1,6 +1,8 @@
 """What a device computes in: the precisions that it has, its rate in each, and the fast one."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -69,15 +71,29 @@ def peak_rate(device: torch.device, precision: Precision) -> float:
 @cache
 def product_rate(device: torch.device, precision: Precision) -> float:
     """FLOP/s of matrix products, the best of some sizes; measured once a process, in half a second
-    at most."""
+    at most. Of a processor one thread is measured, and counted for all that PyTorch uses."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     rate = 0.0
-    for side in _SIDES[device.type]:
-        flops = 2 * side**3
-        # Where a smaller product took long, a larger one would take minutes and be no faster.
-        if rate and flops / rate > _SECONDS:
-            break
-        rate = max(rate, flops / _product_seconds(device, precision, side))
-    return rate
+    with _one_thread():
+        for side in _SIDES[device.type]:
+            flops = 2 * side**3
+            # Where a smaller product took long, a larger one would take minutes, no faster.
+            if rate and flops / rate > _SECONDS:
+                break
+            rate = max(rate, flops / _product_seconds(device, precision, side))
+    return rate * threads
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # On a busy machine each of several waits for one that is not running, a thousand times as long
+    # as a small product takes: bf16 would be faster or slower than fp32 by chance.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _product_seconds(device: torch.device, precision: Precision, side: int) -> float:
@@ -85,13 +101,15 @@ def _product_seconds(device: torch.device, precision: Precision, side: int) -> f
     a = torch.ones(side, side, dtype=TORCH_DTYPES[precision], device=device)
     a @ a
     wait_for(device)
-    best, end = float("inf"), time.perf_counter() + _SECONDS
-    while best == float("inf") or time.perf_counter() < end:
+    seconds: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    # Three at least, as other work may take the processor away in the middle of one.
+    while len(seconds) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         a @ a
         wait_for(device)
-        best = min(best, time.perf_counter() - start)
-    return best
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def wait_for(device: torch.device) -> None:

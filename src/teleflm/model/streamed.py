@@ -14,7 +14,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.model.axes import parameter_of
 from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, entries, row_stretches, whole
-from teleflm.model.rope import rope_tables
+from teleflm.model.rope import Rope
 
 _ENTRIES_AT_A_TIME = 8 << 20
 ReadWeight = Callable[[str, Region], Tensor]
@@ -110,6 +110,6 @@ def streamed_network(
             network.set_submodule(path, StreamedEmbedding(read, name, shape, processes, dtype))
         else:
             network.set_submodule(path, StreamedLinear(read, name, shape, processes))
-    network.model.cos, network.model.sin = rope_tables(model)
+    network.model.rope = Rope(model)
     network.set_multipliers(model.input_mult, model.logit_multiplier)
     return network

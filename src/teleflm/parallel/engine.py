@@ -93,7 +93,7 @@ class OneProcess:
         with torch.device("meta"):
             network = TeleFLM(model).to(weights)
         wrap_blocks(network, recomputation, compiled=compiled)
-        materialise(network, network, model, device, weights)
+        materialise(network, network, model, device)
         self.networks = [network]
         self.shards = [
             Shard(name, weight, weight, whole(weight.shape), is_counted=True)

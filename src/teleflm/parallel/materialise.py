@@ -9,7 +9,7 @@ from torch import nn
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.network import TeleFLM
-from teleflm.model.rope import rope_tables
+from teleflm.model.rope import Rope
 
 _memory: ContextVar[AbstractContextManager[object] | None] = ContextVar("memory", default=None)
 
@@ -19,7 +19,6 @@ def materialise(
     network: TeleFLM,
     model: ModelConfig,
     device: torch.device,
-    dtype: torch.dtype,
 ) -> None:
     """Give a module on the meta device its memory.
 
@@ -27,12 +26,11 @@ def materialise(
         module: the network, or what FSDP knows it by: its shards would be others elsewhere.
         network: the network in it.
         model: its shape, without padding.
-        device, dtype: of its tensors.
+        device: of its tensors.
     """
     with _memory.get() or nullcontext():
         module.to_empty(device=device)
-        cos, sin = rope_tables(model)
-        network.model.cos, network.model.sin = (table.to(device, dtype) for table in (cos, sin))
+        network.model.rope = Rope(model, device)
         network.set_multipliers(model.input_mult, model.logit_multiplier)
 
 

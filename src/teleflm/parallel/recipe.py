@@ -69,7 +69,7 @@ def build_stages(model: ModelConfig, mesh: Mesh, recipe: Recipe) -> list[Stage]:
         network = stage_network(padded, layers[index], **ends)
         stage = Stage(network, vocabulary, **ends, precision=recipe.training.precision)
         _lay_out(stage, mesh, recipe)
-        materialise(stage, network, model, mesh.device, recipe.weights)
+        materialise(stage, network, model, mesh.device)
         stages.append(stage)
     return stages
 

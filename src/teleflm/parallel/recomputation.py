@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -32,8 +32,15 @@ def recompute(block: nn.Module, kind: Recomputation) -> None:
     contexts: dict[str, Any] = {}
     if kind == "selective":
         contexts["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
-    # In place of a wrapper module, so that parameter names stay.
-    block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
+    forward = block.forward
+
+    # In place of a wrapper module, so that parameter names stay. A function of ours, as a compiler
+    # passes over a `partial` of PyTorch's own, and over the block in it.
+    def forward_again(*args: Any) -> Tensor:
+        output: Tensor = checkpoint(forward, *args, use_reentrant=False, **contexts)
+        return output
+
+    block.forward = forward_again
 
 
 def _policy(_: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from teleflm.config.run import FaultsConfig
 from teleflm.errors import MachineError, StoppedError
-from teleflm.parallel.launcher import leave_with_launcher
+from teleflm.parallel.launcher import check_launch, count, leave_with_launcher, local_rank
 from teleflm.parallel.limit import limit_waiting
 from teleflm.parallel.ranks import Ranks
 from teleflm.parallel.rendezvous import fresh_store
@@ -45,17 +45,19 @@ def world(limit: timedelta | None = None) -> Iterator[tuple[Ranks, torch.device]
             `FaultsConfig`, whose default it is unless given.
 
     Raises:
+        ConfigError: torchrun's variables lack the place to meet.
         MachineError: a rank does not answer any more.
     """
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if dist.is_initialized() or count() == 1:
         if dist.is_initialized() and limit is not None:
             limit_waiting(limit)
         yield Ranks(), device
         return
+    check_launch()
     leave_with_launcher()
     over = threading.Event()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -63,8 +65,8 @@ def world(limit: timedelta | None = None) -> Iterator[tuple[Ranks, torch.device]
         usual = FaultsConfig().timeout
         limit = limit or usual
         # Machines come up one by one, however soon a message is due.
-        store, rank, count = fresh_store(max(limit, usual))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=limit)
+        store, rank, size = fresh_store(max(limit, usual))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
         ranks = Ranks()
         with _neighbour_watched(ranks, over):
             yield ranks, device

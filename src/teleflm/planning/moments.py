@@ -54,7 +54,7 @@ def _batch(share: Share) -> int:
 
 
 def _tables(share: Share) -> int:
-    return 2 * share.positions * share.head_dim * 4 * len(share.layers)
+    return 2 * share.sequence * share.head_dim * 4 * len(share.layers)
 
 
 def _received(share: Share) -> int:

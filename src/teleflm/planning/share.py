@@ -36,7 +36,6 @@ class Share:
         micro_batches: in a step.
         tokens: of a micro-batch.
         sequence: positions of a sequence.
-        positions: of the rotary tables.
         hidden, head_dim, heads_width, groups_width, ffn: widths.
         block_matrices, block: entries of a block's matrices, and with its gains.
         masked: of each of its layers, by stage, entries of the matrices that growth masks multiply.
@@ -59,7 +58,6 @@ class Share:
     micro_batches: int
     tokens: int
     sequence: int
-    positions: int
     hidden: int
     head_dim: int
     heads_width: int
@@ -139,7 +137,6 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         micro_batches=training.global_batch // layout.dp // micro,
         tokens=tokens,
         sequence=length,
-        positions=model.max_position_embeddings,
         hidden=model.hidden_size,
         head_dim=model.head_dim,
         heads_width=Axis.HEADS.size(model) // layout.tp,

@@ -55,8 +55,8 @@ def tell_if_slow(config: RunConfig, device: torch.device) -> None:
     if times > 1:
         print(
             f"{config.run_dir}: training.dtype is bf16, whose products take this machine "
-            f"{times:.2g} times as long as fp32's; with training.dtype=fp32 on the command line "
-            "the run goes on in that",
+            f"{times:.2g} times as long as fp32's; it can go on in fp32: set training.dtype to it, "
+            "on the command line of `teleflm train` or in the file",
             file=sys.stderr,
             flush=True,
         )
@@ -70,10 +70,11 @@ def in_precision(state: TrainingState, before: RunConfig, now: RunConfig) -> Tra
         before: the run by its checkpoint.
         now: the run that goes on.
     """
+    # After a roll back to this very checkpoint its lineage may know of changes that came since.
     changes = [event.precision for event in state.lineage if event.step == state.step]
-    old, new = before.training.precision, now.training.precision
-    # After a roll back to this very checkpoint the change is in the lineage already.
-    if old == new or new in changes:
+    standing = next(filter(None, reversed(changes)), before.training.precision)
+    new = now.training.precision
+    if new == standing:
         return state
     event = state.event("precision", state.model, source=state.model, precision=new)
     return replace(state, lineage=(*state.lineage, event))

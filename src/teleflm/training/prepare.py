@@ -1,5 +1,7 @@
 """A run made ready for its next step: found or started, and laid out on its ranks."""
 
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from teleflm.config.base import write_yaml
 from teleflm.config.run import RunConfig
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer_files import copy_tokenizer, has_tokenizer
+from teleflm.errors import ConfigError
 from teleflm.growth.event import Lineage
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.engine import Engine, OneProcess
@@ -24,6 +27,7 @@ from teleflm.parallel.recipe import Recipe
 from teleflm.training.learner import Learner
 from teleflm.training.precision import in_precision, tell_if_slow
 from teleflm.training.run import Run
+from teleflm.training.same_data import check_same_data, common_sources
 from teleflm.training.start import (
     check_same_run,
     check_same_tokenizer,
@@ -54,24 +58,36 @@ def prepare(
     if ranks.many:
         mesh = build_mesh(layout, ranks.rank, device, config.faults.timeout)
     held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
+    sources = common_sources(mixture, ranks)
     found = newest_whole_checkpoint(directory, held)
     if found is not None:
         manifest, state = found
         if rolled_back is not None:
-            state = replace(state, lineage=rolled_back)
-        check_same_run(config, manifest.config, directory)
+            # What was read and spent since the checkpoint stays so.
+            last = rolled_back[-1]
+            spent = {name: getattr(last, name) for name in ("tokens", "sequences", "flops")}
+            state = replace(state, lineage=rolled_back, **spent)
+        check_same_run(config, manifest, directory)
         check_same_tokenizer(directory / TOKENIZER, mixture)
+        check_same_data(directory, manifest.data, sources, ranks)
         if manifest.config is not None:
             state = in_precision(state, manifest.config, config)
     else:
         state = start_state(config, mixture, ranks, held)
-    tokenizer = ranks.from_first(lambda: _write_down(config, mixture, fresh=found is None))
     learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, device))
-    run = Run(config, state, learner, mixture, tokenizer, ranks)
+    run = Run(config, state, learner, mixture, sources, ranks)
+    is_over = run.step >= run.last_step
+    if not (is_over and found is not None):
+        # A run that is over keeps what it was trained by.
+        ranks.from_first(lambda: _write_down(config, mixture, fresh=found is None))
     if ranks.first and found is not None:
-        over = "trained already, to" if run.step >= run.last_step else "going on from"
-        print(f"{directory}: {over} step {run.step}", file=sys.stderr)
-    if ranks.first and rolled_back is None and run.step < run.last_step:
+        over = "trained already, to" if is_over else "going on from"
+        change = run.lineage[-1].precision
+        changed = (
+            f", in {change} from here on" if change and run.lineage[-1].step == run.step else ""
+        )
+        print(f"{directory}: {over} step {run.step}{changed}", file=sys.stderr)
+    if ranks.first and rolled_back is None and not is_over:
         tell_if_slow(config, device)
     return run
 
@@ -92,20 +108,20 @@ def _tell_layout(config: RunConfig, layout: Layout) -> None:
     )
 
 
-def _write_down(config: RunConfig, mixture: Mixture, fresh: bool) -> Path | None:
-    """Write the run's configuration and what belongs to its text; where the latter is, if any."""
+def _write_down(config: RunConfig, mixture: Mixture, fresh: bool) -> None:
+    """Write the run's configuration and what belongs to its text."""
     directory = Path(config.run_dir)
-    own = directory / TOKENIZER
-    known = not fresh and has_tokenizer(own)
-    if fresh and config.start_from is not None:
+    own, known = directory / TOKENIZER, False
+    if config.start_from is not None and fresh:
         # The special ids of a model from elsewhere too, which the text does not bring.
         parent = find_checkpoint(Path(config.start_from)) / TOKENIZER
         copy_tokenizer(parent, own)
         known = has_tokenizer(parent)
+    elif config.start_from is not None:
+        known = has_tokenizer(own)
     if mixture.tokenizer is not None and not known:
         mixture.tokenizer.save(own)
     write_yaml(directory / "config.yaml", config)
-    return own if own.is_dir() else None
 
 
 def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Engine:
@@ -132,7 +148,22 @@ def compiles(config: RunConfig, device: torch.device) -> bool:
 
     On a CPU compiled blocks take 1.0 to 1.4 times as long (docs/log.md). A zero-bubble schedule
     cannot have them.
+
+    Raises:
+        ConfigError: on a CPU, where there is no C++ compiler.
     """
     if config.training.compile != "auto":
+        if config.training.compile and device.type == "cpu":
+            _check_compiler()
         return config.training.compile
     return device.type == "cuda" and config.parallel.schedule != "zero_bubble"
+
+
+def _check_compiler() -> None:
+    # By the name under which torch.compile looks for it, and would end in a traceback.
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise ConfigError(
+            f"training.compile needs a C++ compiler, and there is no {name!r}; install one, or "
+            "name it in the environment variable CXX, or leave training.compile out"
+        )

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.run import RunConfig
+from teleflm.data.identity import Source
 from teleflm.data.loader import Loader
 from teleflm.data.mixture import Mixture
 from teleflm.growth.event import Event, run_start
@@ -49,13 +51,13 @@ class Run:
         state: TrainingState,
         learner: Learner,
         mixture: Mixture,
-        tokenizer: Path | None,
+        sources: dict[str, Source],
         ranks: Ranks,
     ) -> None:
         self.config = config
         self.learner = learner
         self.mixture = mixture
-        self.tokenizer = tokenizer
+        self.sources = sources
         self.ranks = ranks
         self.directory = Path(config.run_dir)
         self.lineage = state.lineage
@@ -71,6 +73,12 @@ class Run:
             first_step=state.lineage[-1].step,
             first_sequence=state.lineage[-1].sequences,
         )
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The folder of what belongs to its text, None where nothing does."""
+        folder = self.directory / TOKENIZER
+        return folder if folder.is_dir() else None
 
     @property
     def own_steps(self) -> int:

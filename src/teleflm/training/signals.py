@@ -13,6 +13,8 @@ _AT_ONCE: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
+_STDERR = 2
+_HEARD = b"\nstopping after this step, and saving; again to stop at once, unsaved\n"
 # One SIGTERM may come twice: Slurm sends it to every process, and torchrun passes its own on.
 _SAME_WISH_SECONDS = 2.0
 
@@ -39,6 +41,9 @@ def stop_request() -> Iterator[StopRequest]:
         if first is None:
             first = number, now
             request.signal_number = number
+            if os.isatty(_STDERR):
+                # Not print(): the signal may have come in the middle of another one.
+                os.write(_STDERR, _HEARD)
         elif number != signal.SIGTERM or first[0] != number or now - first[1] > _SAME_WISH_SECONDS:
             for caught, at_once in _AT_ONCE.items():
                 signal.signal(caught, at_once)

@@ -45,6 +45,8 @@ _MAY_CHANGE = {
     "faults": None,
     "spikes": None,
 }
+# Where the data lies, which says nothing once its content is known.
+_PLACES = {"path", "tokenizer"}
 
 
 def resolve_config(data: dict[str, Any], source: str) -> RunConfig:
@@ -55,7 +57,9 @@ def resolve_config(data: dict[str, Any], source: str) -> RunConfig:
     """
     start_from = data.get("start_from")
     parent = None
-    if isinstance(start_from, str):
+    if start_from is not None:
+        if not isinstance(start_from, str):
+            raise ConfigError(f"{source}: start_from: {start_from!r} is no path; quote it if it is")
         parent = read_manifest(find_checkpoint(Path(start_from))).model
     return resolve_run(data, source, parent)
 
@@ -90,12 +94,15 @@ def newest_whole_checkpoint(
     return None
 
 
-def check_same_run(config: RunConfig, saved: RunConfig | None, run_dir: Path) -> None:
+def check_same_run(config: RunConfig, manifest: Manifest, run_dir: Path) -> None:
     """Refuse to go on from a checkpoint under another configuration.
+
+    Where its data lies is no part of that if the checkpoint says what it is, see `check_same_data`.
 
     Raises:
         ConfigError: naming the first key that differs, with both values.
     """
+    saved = manifest.config
     if saved is None:
         return
     before, now = saved.training.precision, config.training.precision
@@ -108,6 +115,8 @@ def check_same_run(config: RunConfig, saved: RunConfig | None, run_dir: Path) ->
     new, old = config.model_dump(), saved.model_dump()
     for key, value in new.items():
         allowed = _MAY_CHANGE.get(key, set())
+        if key == "data" and manifest.data is not None:
+            allowed = _PLACES
         if allowed is None:
             continue
         if isinstance(value, dict) and isinstance(old[key], dict):

@@ -93,15 +93,28 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos.to(x.dtype) + rotated * sin.to(x.dtype)
 
 
-def visible_positions(padding: Tensor | None, start: int, x: Tensor) -> Tensor | None:
+def visible_positions(
+    padding: Tensor | None, positions: Tensor, start: int, x: Tensor
+) -> Tensor | None:
     """Which keys each new position may see, (B or 1, 1, S, T); None for the plain causal mask.
+
+    Without `padding`, positions that do not go on by one begin another document, which sees nothing
+    of those before it: so several are packed in a row.
 
     Args:
         padding: (B, T) with 0 at padding, or None.
+        positions: (B or 1, S) of the new ones.
         start: number of cached positions.
         x: the new positions' embeddings (B, S, D).
     """
     new, total = x.shape[1], start + x.shape[1]
+    begins = positions.diff(dim=1) != 1
+    if padding is None and bool(begins.any()):
+        if start > 0:
+            raise ValueError("position_ids begin anew behind cached tokens; give no cache")
+        document = F.pad(begins.cumsum(1), (1, 0))
+        same = document[:, :, None] == document[:, None, :]
+        return same.tril()[:, None]
     if padding is not None and bool(padding.all()):
         padding = None
     if padding is None and (start == 0 or new == 1):
@@ -240,7 +253,10 @@ class TeleFLMModel(TeleFLMPreTrainedModel):
             TypeError, ValueError: an argument that is unknown, asks for what there is not, or
                 contradicts another.
         """
-        refuse_unknown(kwargs)
+        asked = {name: getattr(self.config, name, value) for name, value in HARMLESS.items()}
+        refuse_unknown({**asked, **kwargs})
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         cache = the_cache(cache, past_key_values)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, and not both")
@@ -255,7 +271,7 @@ class TeleFLMModel(TeleFLMPreTrainedModel):
         if position_ids is None:
             position_ids = torch.arange(start, start + x.shape[1], device=x.device)[None]
         rope = rope_tables(self.config, position_ids)
-        mask = visible_positions(attention_mask, start, x)
+        mask = visible_positions(attention_mask, position_ids, start, x)
         states: list[Tensor] = []
         for layer in self.layers:
             if output_hidden_states:

@@ -81,7 +81,13 @@ class SaveCheckpoints(Hook):
     def _write(self, run: Run, state: TrainingState) -> None:
         folder = step_folder(run.directory, state.step)
         save_checkpoint(
-            folder, state, run.config, run.tokenizer, force=True, group=self._ranks.group
+            folder,
+            state,
+            run.config,
+            run.tokenizer,
+            data=run.sources,
+            force=True,
+            group=self._ranks.group,
         )
         self._saved = state.step
         if self._ranks.first:

@@ -242,7 +242,7 @@ def test_a_fault_of_ours_keeps_its_traceback(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
-def test_an_interrupted_store_leaves_nothing(
+def test_an_interrupted_store_is_out_of_sight_and_goes_on(
     teleflm: Command,
     corpus: Path,
     tokenizer_dir: Path,
@@ -259,8 +259,9 @@ def test_an_interrupted_store_leaves_nothing(
         found = teleflm(*command)
     assert found.code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert "Traceback" not in found.err
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [".s.partial"]
     assert teleflm(*command).code == 0
+    assert os.listdir(tmp_path) == ["s"]
 
 
 def test_a_run_from_the_command_line(teleflm: Command, store: TokenStore, tmp_path: Path) -> None:

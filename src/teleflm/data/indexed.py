@@ -90,7 +90,7 @@ class IndexedWriter:
             raise DataError(
                 f"{self._prefix}: tokens {row.min()} to {row.max()} do not fit {self._dtype.name}"
             )
-        self._bin.write(row.astype(self._dtype, copy=False).data)
+        self._bin.write(np.ascontiguousarray(row, self._dtype).data)
         self.open_tokens += row.size
 
     def save(self) -> list[int]:

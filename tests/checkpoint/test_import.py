@@ -573,6 +573,7 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path, teleflm: Comm
         ("sliding_window", 32),
         ("hidden_act", "gelu"),
         ("rope_scaling", {"rope_type": "dynamic", "factor": 4.0}),
+        ("rope_scaling", "linear"),
         ("rope_parameters", {"rope_type": "longrope"}),
         ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
         ("partial_rotary_factor", 0.5),

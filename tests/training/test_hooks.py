@@ -23,7 +23,7 @@ from teleflm.checkpoint.manifest import problems
 from teleflm.checkpoint.save import step_folder
 from teleflm.data.indexed import IndexedWriter
 from teleflm.data.store import TokenStore
-from teleflm.errors import DataError, StoppedError
+from teleflm.errors import ConfigError, DataError, StoppedError
 from teleflm.files import read_jsonl
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
@@ -178,6 +178,15 @@ def test_held_out_tokens_without_a_tokenizer(
     found = read_jsonl(run / "evaluation.jsonl")
     assert [line["tokens"] for line in found] == ([count] * 2 if count else [])
     assert all(line["bpb"] == {} and line["bpb_mean"] is None for line in found)
+
+
+def test_a_prompt_longer_than_the_context_is_refused_before_a_step(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    evaluation = {"prompts": ["short", "long " * 200]}
+    with pytest.raises(ConfigError, match=r"evaluation\.prompts\[1\]: [\d,]+ tokens, .* is 64; sh"):
+        train(run_config(store.path, tmp_path / "run", evaluation=evaluation))
+    assert not (tmp_path / "run" / "evaluation.jsonl").exists()
 
 
 def test_a_held_out_token_outside_the_vocabulary(store: TokenStore, tmp_path: Path) -> None:

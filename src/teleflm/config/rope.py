@@ -68,6 +68,11 @@ def read_rope(data: Mapping[str, Any], source: str) -> tuple[Any, dict[str, Any]
             by layer.
     """
     field = next((field for field in _FIELDS if data.get(field)), None)
+    if field is not None and not isinstance(data[field], Mapping):
+        raise ConfigError(
+            f"{source}: {field} is {data[field]!r} and not an object with its kind and numbers; "
+            "correct the file"
+        )
     given = dict(data[field]) if field is not None else {}
     thetas = (given.get("rope_theta"), data.get("rope_theta"), 10_000.0)
     theta = next(theta for theta in thetas if theta is not None)

@@ -29,6 +29,7 @@ from teleflm.training.precision import in_precision, tell_if_slow
 from teleflm.training.run import Run
 from teleflm.training.same_data import check_same_data, common_sources
 from teleflm.training.start import (
+    check_prompts,
     check_same_run,
     check_same_tokenizer,
     newest_whole_checkpoint,
@@ -52,6 +53,8 @@ def prepare(
     """
     directory = Path(config.run_dir)
     layout = layout_for(config, ranks.count)
+    if rolled_back is None:
+        check_prompts(config, mixture, ranks)
     if ranks.many and ranks.first and rolled_back is None:
         _tell_layout(config, layout)
     mesh = None

@@ -152,6 +152,30 @@ def check_same_tokenizer(folder: Path, mixture: Mixture) -> None:
         )
 
 
+def check_prompts(config: RunConfig, mixture: Mixture, ranks: Ranks) -> None:
+    """Refuse prompts that no evaluation could continue, and say where none is.
+
+    Raises:
+        ConfigError: one is longer than the model's context.
+        DataError: one is empty, and no token begins or ends a text.
+    """
+    prompts, tokenizer = config.evaluation.prompts, mixture.tokenizer
+    if not prompts:
+        return
+    if tokenizer is None or ranks.many:
+        why = "on one process only" if ranks.many else "with a tokenizer only (data.tokenizer)"
+        if ranks.first:
+            print(f"evaluation.prompts: they are continued {why}; left out", file=sys.stderr)
+        return
+    context = config.final_model.max_position_embeddings
+    for index, prompt in enumerate(prompts):
+        if (tokens := len(tokenizer.encode_prompt(prompt))) > context:
+            raise ConfigError(
+                f"evaluation.prompts[{index}]: {tokens:,} tokens, and the model's context is "
+                f"{context:,}; shorten it"
+            )
+
+
 def start_state(
     config: RunConfig,
     mixture: Mixture,

@@ -37,7 +37,7 @@ def generate(
     model = network.config
     starts = (start_id, eos_id, SPECIAL_IDS["bos_token_id"])
     start = prompt or [next(token for token in starts if token is not None)]
-    _check_prompt(start, model.vocab_size, model.max_position_embeddings)
+    check_prompt(start, model.vocab_size, model.max_position_embeddings)
     room = min(max_new_tokens, model.max_position_embeddings - len(start))
     decoder = IncrementalDecoder(network)
     cache = new_cache(model.num_hidden_layers, len(start) + room)
@@ -61,7 +61,8 @@ def _choose(logits: Tensor, temperature: float, random: torch.Generator) -> int:
     return int(torch.multinomial(probabilities, 1, generator=random))
 
 
-def _check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+def check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+    """Raises DataError for a prompt longer than the context, or a token outside the vocabulary."""
     if len(prompt) > context:
         raise DataError(
             f"the prompt has {len(prompt):,} tokens and the model's context {context:,}; shorten it"

@@ -23,7 +23,8 @@ from teleflm.config.growth import GrowthConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
-from teleflm.errors import CheckpointError, ConfigError
+from teleflm.errors import CheckpointError, ConfigError, DataError
+from teleflm.generation.generate import check_prompt
 from teleflm.growth.event import Event, run_start
 from teleflm.growth.grow import Growth, grow_lazily
 from teleflm.growth.state import Kind, LazyState, TrainingState
@@ -155,7 +156,7 @@ def check_prompts(config: RunConfig, mixture: Mixture, ranks: Ranks) -> None:
     """Refuse prompts that no evaluation could continue, and say where none is.
 
     Raises:
-        ConfigError: one is longer than the model's context.
+        ConfigError: one is longer than the model's context, or has a token outside its vocabulary.
     """
     prompts, tokenizer = config.evaluation.prompts, mixture.tokenizer
     if not prompts:
@@ -165,13 +166,12 @@ def check_prompts(config: RunConfig, mixture: Mixture, ranks: Ranks) -> None:
         if ranks.first:
             print(f"evaluation.prompts: they are continued {why}; left out", file=sys.stderr)
         return
-    context = config.final_model.max_position_embeddings
+    model = config.final_model
     for index, prompt in enumerate(prompts):
-        if (tokens := len(tokenizer.encode(prompt))) > context:
-            raise ConfigError(
-                f"evaluation.prompts[{index}]: {tokens:,} tokens, and the model's context is "
-                f"{context:,}; shorten it"
-            )
+        try:
+            check_prompt(tokenizer.encode(prompt), model.vocab_size, model.max_position_embeddings)
+        except DataError as error:
+            raise ConfigError(f"evaluation.prompts[{index}]: {error}") from None
 
 
 def start_state(

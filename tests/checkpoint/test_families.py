@@ -90,8 +90,9 @@ def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm:
     ],
 )
 def test_another_architecture_is_refused_by_its_field(
-    folder: Path, field: str, value: object, tmp_path: Path, teleflm: Command
+    field: str, value: object, tmp_path: Path, teleflm: Command
 ) -> None:
+    folder = save(network_of("llama", torch.float32), tmp_path / "llama")
     config = json.loads((folder / "config.json").read_text())
     if field == "rope_scaling":
         config.pop("rope_parameters", None)

@@ -12,105 +12,38 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from teleflm.checkpoint import pretrained, stream
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.manifest import problems
-from teleflm.checkpoint.open import load, open_state
+from teleflm.checkpoint.open import open_state
 from teleflm.checkpoint.pretrained import open_pretrained
 from teleflm.checkpoint.stream import write_state
 from teleflm.checkpoint.weight_files import Stored
 from teleflm.config.huggingface import weight_folds
-from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
-from teleflm.errors import CheckpointError, ConfigError, MachineError
-from teleflm.generation.generate import generate
+from teleflm.errors import CheckpointError, MachineError
 from teleflm.growth.state import KINDS, Kind
-from teleflm.model.axes import PARAMETERS, parameter_names
-from teleflm.model.init import build_model
+from teleflm.model.axes import PARAMETERS
 from teleflm.model.region import Region, entries
 from tests.conftest import Command
-
-# Grouped queries, heads · head_dim ≠ hidden, and no constant at its default.
-SHAPE: dict[str, Any] = {
-    "vocab_size": 97,
-    "hidden_size": 40,
-    "intermediate_size": 56,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 12,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 3e-3,
-    "rope_theta": 500.0,
-    "initializer_range": 0.3,
-}
-GRANITE = {
-    "embedding_multiplier": 3.0,
-    "logits_scaling": 5.0,
-    "residual_multiplier": 0.22,
-    "attention_multiplier": 0.4,
-}
-# The context of 64 is stretched, so that the tokens of a test see what is scaled.
-LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
-LLAMA3 = {
-    **LINEAR,
-    "rope_type": "llama3",
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}
-YARN = {**LINEAR, "rope_type": "yarn", "original_max_position_embeddings": 16}
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("Llama", {}),
-    "mistral": ("Mistral", {"sliding_window": None}),
-    "granite": ("Granite", GRANITE),
-    "llama3": ("Llama", {"rope_parameters": LLAMA3}),
-    "yarn": ("Llama", {"rope_parameters": YARN}),
-    "linear": ("Mistral", {"sliding_window": None, "rope_parameters": LINEAR}),
-}
-Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
-UP_PROJ = "model.layers.0.mlp.up_proj.weight"
-EMBEDDING = "model.embed_tokens.weight"
-PICKLE = "pytorch_model.bin"
-
-
-def network_of(family: str, dtype: torch.dtype, **more: Any) -> Any:
-    """A random model by transformers, whose gains are no ones."""
-    name, changes = FAMILIES[family]
-    torch.manual_seed(7)
-    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes, **more})
-    network = getattr(transformers, f"{name}ForCausalLM")(config).to(dtype).eval()
-    for parameter in network.parameters():
-        if parameter.ndim == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    return network
-
-
-def save(network: Any, folder: Path) -> Path:
-    """In several shards of safetensors."""
-    network.save_pretrained(folder, max_shard_size="15KB")
-    assert len(list(folder.glob("*.safetensors"))) > 2
-    return folder
-
-
-def as_pickles(folder: Path) -> Path:
-    """The same folder with pickles for safetensors."""
-    index = json.loads((folder / pretrained.INDEX).read_text())
-    for file in folder.glob("*.safetensors"):
-        torch.save(load_file(file), file.with_suffix(".bin"))
-        file.unlink()
-    names = {
-        name: file.replace(".safetensors", ".bin") for name, file in index["weight_map"].items()
-    }
-    (folder / pretrained.INDEX).unlink()
-    (folder / f"{PICKLE}.index.json").write_text(json.dumps({"weight_map": names}))
-    return folder
+from tests.families import (
+    FAMILIES,
+    GRANITE,
+    PICKLE,
+    Q_PROJ,
+    UP_PROJ,
+    as_pickles,
+    logits_of,
+    network_of,
+    ours,
+    relative_error,
+    save,
+)
 
 
 @pytest.fixture
@@ -126,60 +59,6 @@ def pickled(folder: Path) -> Path:
         file.unlink()
     torch.save(state, folder / PICKLE)
     return folder
-
-
-def logits_of(network: Any) -> Tensor:
-    """transformers' own; its norms compute in float32 only, whatever the model's precision."""
-    for module in network.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = norm_of(module)
-    with torch.no_grad():
-        logits: Tensor = network(tokens()).logits
-    return logits
-
-
-def norm_of(module: Any) -> Callable[[Tensor], Tensor]:
-    return lambda x: F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
-
-
-def tokens() -> Tensor:
-    return torch.randint(0, 97, (2, 40), generator=torch.Generator().manual_seed(1))
-
-
-def ours(model: ModelConfig, weights: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-    with torch.no_grad():
-        return build_model(model, weights, dtype)(tokens())
-
-
-def relative_error(found: Tensor, reference: Tensor) -> float:
-    return float((found - reference).abs().max() / reference.abs().max())
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["fp32", "fp64"]
-)
-@pytest.mark.parametrize("stored", ["safetensors", "pickles"])
-def test_an_import_is_the_same_function(
-    family: str, dtype: torch.dtype, bound: float, stored: str, tmp_path: Path, teleflm: Command
-) -> None:
-    # Weights that float32 holds, so that both precisions have something to be exact about.
-    network = network_of(family, torch.float32)
-    source = save(network, tmp_path / family)
-    if stored == "pickles":
-        as_pickles(source)
-    assert teleflm("import", source, tmp_path / "out").code == 0
-    manifest, state = load_checkpoint(tmp_path / "out")
-    reference = logits_of(network.to(dtype))
-    assert relative_error(ours(state.model, state.weights, dtype), reference) <= bound
-    with torch.no_grad():
-        assert relative_error(load(source)(tokens()), reference) <= 1e-5
-    assert not list(problems(tmp_path / "out"))
-    assert manifest.adam_steps == manifest.step == manifest.tokens == 0
-    for kind in ("exp_avg", "exp_avg_sq"):
-        moments = getattr(state, kind)
-        assert list(moments) == list(parameter_names(state.model))
-        assert not any(moment.any() for moment in moments.values())
 
 
 def test_a_float64_model_stays_one(tmp_path: Path) -> None:
@@ -245,47 +124,6 @@ def test_an_import_exports_as_llama(tmp_path: Path) -> None:
     assert type(back).__name__ == "LlamaForCausalLM"
     assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
     assert "| imported |" in (tmp_path / "exported" / "README.md").read_text()
-
-
-@pytest.mark.parametrize("family", ["llama3", "yarn", "linear"])
-def test_scaled_rope_writes_the_same_text_and_goes_back(family: str, tmp_path: Path) -> None:
-    network = network_of(family, torch.float32)
-    source = save(network, tmp_path / "source")
-    export(open_state(source), tmp_path / "exported", "llama")
-    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
-    text = network.generate(
-        tokens()[:1, :20], max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
-    )[0, 20:].tolist()
-    # Each position's table is made by itself here, and all of them at once there.
-    assert generate(load(source), tokens()[0, :20].tolist(), 40) == text
-    assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
-    with pytest.raises(ConfigError, match="rope_scaling of the kind"):
-        export(open_state(source), tmp_path / "released", "teleflm")
-
-
-@pytest.mark.parametrize("stored", ["no head", "the same head", "another head"])
-def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm: Command) -> None:
-    source = save(network_of("llama3", torch.float32, tie_word_embeddings=True), tmp_path / "tied")
-    index = json.loads((source / pretrained.INDEX).read_text())
-    file = source / index["weight_map"][EMBEDDING]
-    assert "lm_head.weight" not in index["weight_map"]
-    if stored != "no head":
-        head = load_file(file)[EMBEDDING] * (2.0 if stored == "another head" else 1.0)
-        save_file({**load_file(file), "lm_head.weight": head}, file, {"format": "pt"})
-        index["weight_map"]["lm_head.weight"] = file.name
-        (source / pretrained.INDEX).write_text(json.dumps(index))
-    refused = teleflm("import", source, tmp_path / "out")
-    assert (refused.code, refused.out) == (2, "")
-    assert "tie_word_embeddings = True" in refused.err and "--untie" in refused.err
-    assert teleflm("import", source, tmp_path / "out", "--untie").code == 0
-    assert not list(problems(tmp_path / "out"))
-    _, state = load_checkpoint(tmp_path / "out")
-    reference = logits_of(transformers.AutoModelForCausalLM.from_pretrained(source).eval())
-    assert relative_error(ours(state.model, state.weights, torch.float32), reference) <= 1e-5
-    assert teleflm("export", tmp_path / "out", tmp_path / "back", "--format", "llama").code == 0
-    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
-    assert not back.config.tie_word_embeddings
-    assert relative_error(logits_of(back), reference) <= 1e-5
 
 
 def test_any_region_is_read_by_itself(
@@ -562,76 +400,3 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path, teleflm: Comm
     assert "--force to replace it" in teleflm("import", folder, tmp_path / "twice").err
     assert teleflm("import", folder, tmp_path / "twice", "--force").code == 0
     assert not list(problems(tmp_path / "twice"))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("attention_bias", True),
-        ("mlp_bias", True),
-        ("tie_word_embeddings", True),
-        ("sliding_window", 32),
-        ("hidden_act", "gelu"),
-        ("rope_scaling", {"rope_type": "dynamic", "factor": 4.0}),
-        ("rope_scaling", "linear"),
-        ("rope_parameters", {"rope_type": "longrope"}),
-        ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
-        ("partial_rotary_factor", 0.5),
-        ("quantization_config", {"quant_method": "gptq"}),
-        ("model_type", "qwen2"),
-    ],
-)
-def test_another_architecture_is_refused_by_its_field(
-    folder: Path, field: str, value: object, tmp_path: Path, teleflm: Command
-) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    if field == "rope_scaling":
-        config.pop("rope_parameters", None)
-    (folder / "config.json").write_text(json.dumps({**config, field: value}))
-    done = teleflm("import", folder, tmp_path / "out")
-    assert done.code == 2
-    assert f"config.json: {field} " in done.err
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan"), "much", None])
-@pytest.mark.parametrize("field", ["residual_multiplier", "attention_multiplier"])
-def test_an_impossible_multiplier_is_refused(
-    field: str, value: object, tmp_path: Path, teleflm: Command
-) -> None:
-    folder = save(network_of("granite", torch.float32), tmp_path / "granite")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, field: value}))
-    done = teleflm("import", folder, tmp_path / "out")
-    assert done.code == 2
-    assert f"config.json: {field} is {value!r}, not a positive number" in done.err
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("stored", ["safetensors", "pickles"])
-@pytest.mark.parametrize("width", ["mask", "clone", "zero"])
-def test_a_folder_grows_certifies_and_exports_back(
-    family: str, stored: str, width: str, tmp_path: Path, teleflm: Command
-) -> None:
-    network = network_of(family, torch.float32)
-    source = save(network, tmp_path / "source")
-    if stored == "pickles":
-        as_pickles(source)
-    larger = tmp_path / "larger.yaml"
-    sizes = {"hidden_size": 80, "intermediate_size": 112, "num_hidden_layers": 3}
-    larger.write_text(json.dumps({**sizes, "num_attention_heads": 8, "num_key_value_heads": 4}))
-    grown, out = tmp_path / "grown", tmp_path / "out"
-    done = teleflm(
-        *("grow", str(source), str(grown), "--to", str(larger)), *("--width", width), "--place", "0"
-    )
-    assert done.code == 0, done.err
-    verified = teleflm("verify", str(source), str(grown), "--json")
-    assert verified.code == 0, verified.err
-    certificate = json.loads(verified.out)
-    assert certificate["exact"] and certificate["regrown"]
-    assert certificate["function"]["max_relative_logit_error"] <= 1e-12
-    exported = teleflm("export", str(grown), str(out), "--format", "granite")
-    assert exported.code == 0, exported.err
-    again = transformers.AutoModelForCausalLM.from_pretrained(out).eval()
-    assert again.config.hidden_size == 80
-    assert relative_error(logits_of(again), logits_of(network)) <= 1e-5

@@ -148,6 +148,8 @@ def test_quotas_by_largest_remainder() -> None:
     assert quotas([1e-9, 1.0], 100) == [1, 99]
     # The share underflows to 0 here, but the weight is positive.
     assert quotas([1e-320, 1e300], 100) == [1, 99]
+    # Those that get 1 have more to be paid for than the largest one has.
+    assert quotas([1, 13.9e6, 13.5e6, 1, 1, 13e6, 1, 1, 1], 16) == [1, 1, 4, 1, 1, 5, 1, 1, 1]
 
 
 def test_the_order_never_changes(domains: list[Domain]) -> None:

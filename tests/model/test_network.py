@@ -133,7 +133,7 @@ def test_autocast_keeps_stream_and_gradients_in_fp32() -> None:
 
 
 def test_rope_turns_by_the_distance_alone() -> None:
-    cos, sin = Rope(MODEL).tables(slice(0, 64))
+    cos, sin = Rope(MODEL).tables(slice(0, 64), torch.device("cpu"))
     assert cos.shape == sin.shape == (64, 8)
     assert cos.dtype == torch.float32
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).double()

@@ -14,9 +14,11 @@ from teleflm.model.init import build_model, initial_state
 from teleflm.model.rope import Rope, apply_rope
 from tests.tiny import MODEL
 
+CPU = torch.device("cpu")
+
 
 def data() -> tuple[Tensor, Tensor, Tensor]:
-    cos, sin = (table.double() for table in Rope(MODEL).tables(slice(0, 5)))
+    cos, sin = (table.double() for table in Rope(MODEL).tables(slice(0, 5), CPU))
     x = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return x.transpose(1, 2).requires_grad_(), cos, sin
 
@@ -107,7 +109,7 @@ def test_its_tables_are_those_of_transformers(rope: dict[str, Any]) -> None:
         torch.zeros(1), torch.arange(positions.start, positions.stop)[None]
     )
     model = resolve_model(from_huggingface({**data, "model_type": "llama"}, "config.json"))
-    for mine, (expected,) in zip(Rope(model).tables(positions), theirs, strict=True):
+    for mine, (expected,) in zip(Rope(model).tables(positions, CPU), theirs, strict=True):
         assert torch.equal(mine, expected)
 
 
@@ -121,5 +123,12 @@ def test_tables_of_a_sample_serve_in_training() -> None:
 
 def test_a_long_context_costs_no_memory() -> None:
     model = MODEL.model_copy(update={"max_position_embeddings": 10**12})
-    cos, _ = Rope(model).tables(slice(10, 12))
+    cos, _ = Rope(model).tables(slice(10, 12), CPU)
     assert cos.shape == (2, 8)
+
+
+def test_the_tables_are_made_where_they_are_asked_for() -> None:
+    # A network that went to a GPU asks for them there; here any other device stands for it.
+    rope = Rope(MODEL)
+    for device in (CPU, torch.device("meta")):
+        assert {table.device for table in rope.tables(slice(0, 5), device)} == {device}

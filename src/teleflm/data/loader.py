@@ -24,7 +24,8 @@ IntArray = npt.NDArray[np.int64]
 def quotas(weights: Sequence[float], block: int = BLOCK) -> list[int]:
     """Sequences of each domain in a block: `block` shared by weight, by the largest remainder.
 
-    Every positive weight gets at least 1, which the largest domain pays for.
+    Every positive weight gets at least 1, which the largest domain pays for, and once it is down to
+    1 itself the next one.
     """
     total = sum(weights)
     exact = [block * weight / total for weight in weights]
@@ -34,7 +35,9 @@ def quotas(weights: Sequence[float], block: int = BLOCK) -> list[int]:
     by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
     for i in by_remainder[: max(block - sum(shares), 0)]:
         shares[i] += 1
-    shares[shares.index(max(shares))] -= sum(shares) - block
+    while (excess := sum(shares) - block) > 0:
+        largest = shares.index(max(shares))
+        shares[largest] -= min(excess, shares[largest] - 1)
     return shares
 
 

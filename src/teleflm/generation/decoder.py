@@ -43,7 +43,8 @@ class IncrementalDecoder:
         1 where it holds some."""
         start = cached_length(cache)
         positions = slice(start, start + tokens.shape[1])
-        cos, sin = (t.to(self._dtype) for t in self._network.model.rope.tables(positions))
+        tables = self._network.model.rope.tables(positions, tokens.device)
+        cos, sin = (table.to(self._dtype) for table in tables)
         x = self._network.embed(tokens)
         for layer, kept in zip(self._layers, cache, strict=True):
             x = layer(x, cos, sin, kept)

@@ -36,7 +36,7 @@ def generate(
             vocabulary.
     """
     model = network.config
-    _check_prompt(prompt, model.vocab_size, model.max_position_embeddings)
+    check_prompt(prompt, model.vocab_size, model.max_position_embeddings)
     room = min(max_new_tokens, model.max_position_embeddings - len(prompt))
     decoder = IncrementalDecoder(network)
     cache = new_cache(model.num_hidden_layers, len(prompt) + room)
@@ -61,7 +61,8 @@ def _choose(logits: Tensor, temperature: float, random: torch.Generator) -> int:
     return int(torch.multinomial(probabilities, 1, generator=random))
 
 
-def _check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+def check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+    """Raises DataError for a prompt that no model can go on from, as `generate` says."""
     if not prompt:
         raise DataError("the prompt has no tokens; give one to go on from")
     if len(prompt) > context:

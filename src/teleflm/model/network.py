@@ -193,7 +193,7 @@ class TeleFLM(nn.Module):
 
     def layers(self, x: Tensor, positions: slice, cache: list[LayerCache] | None = None) -> Tensor:
         """The residual stream behind the layers, from the one before them, at these positions."""
-        cos, sin = self.model.rope.tables(positions)
+        cos, sin = self.model.rope.tables(positions, x.device)
         for index, block in enumerate(self.model.layers):
             x = block(x, cos, sin, cache[index] if cache is not None else None)
         return x

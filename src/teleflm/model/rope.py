@@ -15,28 +15,27 @@ class Rope:
 
     Frequencies and angles are formed in float32 on purpose, in every precision: the released models
     and the serving stacks do so, and at long positions a float64 table would be another function.
-
-    Args:
-        model: what its frequencies follow from.
-        device: where the tables are made, PyTorch's default one where None.
     """
 
-    def __init__(self, model: ModelConfig, device: torch.device | None = None) -> None:
+    def __init__(self, model: ModelConfig) -> None:
         # A plain attribute, not a buffer: .to(dtype) must not round it.
-        self._frequency = inverse_frequencies(model).to(device)
+        self._frequency = inverse_frequencies(model)
         scaling = model.rope_scaling
         self._factor = scaling.attention_factor if isinstance(scaling, YarnRope) else 1.0
-        self._last: tuple[slice, tuple[Tensor, Tensor]] | None = None
+        self._last: tuple[tuple[slice, torch.device], tuple[Tensor, Tensor]] | None = None
 
-    def tables(self, positions: slice) -> tuple[Tensor, Tensor]:
-        """cos and sin of these positions, float32 (S, head_dim).
+    def tables(self, positions: slice, device: torch.device) -> tuple[Tensor, Tensor]:
+        """cos and sin of these positions, float32 (S, head_dim) on `device`.
 
         Those made last are kept, since training asks for the same again and again.
         """
-        if self._last is None or self._last[0] != positions:
+        place = (positions, device)
+        if self._last is None or self._last[0] != place:
             # Made while writing a sample, they are to serve in training too.
             with torch.inference_mode(False):
-                self._last = positions, self._made(positions)
+                # No `.to` of a network reaches a plain attribute: its input says where it went.
+                self._frequency = self._frequency.to(device)
+                self._last = place, self._made(positions)
         return self._last[1]
 
     def _made(self, positions: slice) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ def materialise(
     """
     with _memory.get() or nullcontext():
         module.to_empty(device=device)
-        network.model.rope = Rope(model, device)
+        network.model.rope = Rope(model)
         network.set_multipliers(model.input_mult, model.logit_multiplier)
 
 

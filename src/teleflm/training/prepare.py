@@ -149,8 +149,8 @@ def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Eng
 def compiles(config: RunConfig, device: torch.device) -> bool:
     """Whether blocks go through torch.compile: as the run says, or where that is known to pay.
 
-    On a CPU compiled blocks take 1.0 to 1.4 times as long (docs/log.md). A zero-bubble schedule
-    cannot have them.
+    On a CPU compiled blocks gain a tenth at most (docs/log.md), and compiling them takes half a
+    minute and a C++ compiler. A zero-bubble schedule cannot have them.
 
     Raises:
         ConfigError: on a CPU, where there is no C++ compiler.

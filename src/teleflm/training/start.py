@@ -24,7 +24,8 @@ from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import has_tokenizer
-from teleflm.errors import CheckpointError, ConfigError
+from teleflm.errors import CheckpointError, ConfigError, DataError
+from teleflm.generation.generate import check_prompt
 from teleflm.growth.event import Event, run_start
 from teleflm.growth.grow import Growth, grow_lazily
 from teleflm.growth.state import Kind, LazyState, TrainingState
@@ -156,8 +157,8 @@ def check_prompts(config: RunConfig, mixture: Mixture, ranks: Ranks) -> None:
     """Refuse prompts that no evaluation could continue, and say where none is.
 
     Raises:
-        ConfigError: one is longer than the model's context.
-        DataError: one is empty, and no token begins or ends a text.
+        ConfigError: one is longer than the model's context, has a token outside its vocabulary, or
+            is empty where no token begins or ends a text.
     """
     prompts, tokenizer = config.evaluation.prompts, mixture.tokenizer
     if not prompts:
@@ -167,13 +168,13 @@ def check_prompts(config: RunConfig, mixture: Mixture, ranks: Ranks) -> None:
         if ranks.first:
             print(f"evaluation.prompts: they are continued {why}; left out", file=sys.stderr)
         return
-    context = config.final_model.max_position_embeddings
+    model = config.final_model
     for index, prompt in enumerate(prompts):
-        if (tokens := len(tokenizer.encode_prompt(prompt))) > context:
-            raise ConfigError(
-                f"evaluation.prompts[{index}]: {tokens:,} tokens, and the model's context is "
-                f"{context:,}; shorten it"
-            )
+        try:
+            ids = tokenizer.encode_prompt(prompt)
+            check_prompt(ids, model.vocab_size, model.max_position_embeddings)
+        except DataError as error:
+            raise ConfigError(f"evaluation.prompts[{index}]: {error}") from None
 
 
 def start_state(

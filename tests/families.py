@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from teleflm.checkpoint import pretrained
+from teleflm.config.formats import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.model.init import build_model
 
@@ -44,6 +45,8 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+ATTENTION_BIAS = {"attention_bias": True, "mlp_bias": True}
+TIED = {"tie_word_embeddings": True}
 YARN = {**LINEAR, "rope_type": "yarn", "original_max_position_embeddings": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
@@ -51,6 +54,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "granite": ("Granite", GRANITE),
     "llama3": ("Llama", {"rope_parameters": LLAMA3}),
     "yarn": ("Llama", {"rope_parameters": YARN}),
+    "biased": ("Llama", ATTENTION_BIAS),
+    "tied": ("Llama", TIED),
+    "tied granite": ("Granite", {**GRANITE, **ATTENTION_BIAS, **TIED}),
+    "qwen2": ("Qwen2", TIED),
+    "qwen3": ("Qwen3", {"attention_bias": True}),
+    "tied qwen3": ("Qwen3", TIED),
     "linear": ("Mistral", {"sliding_window": None, "rope_parameters": LINEAR}),
 }
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
@@ -67,7 +76,7 @@ def network_of(family: str, dtype: torch.dtype, **more: Any) -> Any:
     network = getattr(transformers, f"{name}ForCausalLM")(config).to(dtype).eval()
     for parameter in network.parameters():
         if parameter.ndim == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
+            nn.init.uniform_(parameter, 0.5, 1.5)  # biases too, which are zero else
     return network
 
 
@@ -100,6 +109,21 @@ def logits_of(network: Any) -> Tensor:
     with torch.no_grad():
         logits: Tensor = network(tokens()).logits
     return logits
+
+
+def text_of(network: Any) -> list[int]:
+    """What transformers goes on with after 20 tokens, with its cache."""
+    written: list[list[int]] = network.generate(
+        tokens()[:1, :20], max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
+    ).tolist()
+    return written[0][20:]
+
+
+def own_format(family: str) -> ExportKind:
+    """The format of exports that a family is."""
+    name, _ = FAMILIES[family]
+    kinds: tuple[ExportKind, ...] = get_args(ExportKind)
+    return next(kind for kind in kinds if kind == name.lower())
 
 
 def norm_of(module: Any) -> Callable[[Tensor], Tensor]:

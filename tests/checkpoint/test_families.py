@@ -14,7 +14,6 @@ from teleflm.checkpoint.export import export
 from teleflm.checkpoint.load import load_checkpoint
 from teleflm.checkpoint.manifest import problems
 from teleflm.checkpoint.open import load, open_state
-from teleflm.errors import ConfigError
 from teleflm.generation.generate import generate
 from teleflm.model.axes import parameter_names
 from tests.conftest import Command
@@ -25,26 +24,41 @@ from tests.families import (
     logits_of,
     network_of,
     ours,
+    own_format,
     relative_error,
     save,
+    text_of,
     tokens,
 )
 
 
-@pytest.mark.parametrize("family", ["llama3", "yarn", "linear"])
-def test_scaled_rope_writes_the_same_text_and_goes_back(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_text_is_written_and_a_model_goes_back(family: str, tmp_path: Path) -> None:
     network = network_of(family, torch.float32)
     source = save(network, tmp_path / "source")
-    export(open_state(source), tmp_path / "exported", "llama")
+    export(open_state(source), tmp_path / "exported", own_format(family))
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
-    text = network.generate(
-        tokens()[:1, :20], max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
-    )[0, 20:].tolist()
-    # Each position's table is made by itself here, and all of them at once there.
+    assert type(back) is type(network)
+    # With the cache. Each position's table of RoPE is made by itself here, all at once there.
+    text = text_of(network)
     assert generate(load(source), tokens()[0, :20].tolist(), 40) == text
+    assert text_of(back) == text
     assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
-    with pytest.raises(ConfigError, match="rope_scaling of the kind"):
-        export(open_state(source), tmp_path / "released", "teleflm")
+
+
+@pytest.mark.parametrize("family", ["llama3", "biased", "tied", "qwen2", "qwen3"])
+def test_a_format_that_cannot_hold_a_model_is_refused(
+    family: str, tmp_path: Path, teleflm: Command
+) -> None:
+    source = save(network_of(family, torch.float32), tmp_path / "source")
+    refused = teleflm("export", source, tmp_path / "out", "--format", "teleflm")
+    assert (refused.code, refused.out) == (2, "")
+    assert "cannot be said in the layout of teleflm; export as " in refused.err
+    assert own_format(family) in refused.err.partition("export as")[2]
+    done = teleflm("export", source, tmp_path / "out")
+    assert done.code == 0, done.err
+    first = own_format(family) if family.startswith("qwen") else "granite"
+    assert f" as {first} in fp32" in done.out
 
 
 @pytest.mark.parametrize("stored", ["no head", "the same head", "another head"])
@@ -58,9 +72,13 @@ def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm:
         save_file({**load_file(file), "lm_head.weight": head}, file, {"format": "pt"})
         index["weight_map"]["lm_head.weight"] = file.name
         (source / pretrained.INDEX).write_text(json.dumps(index))
-    refused = teleflm("import", source, tmp_path / "out")
-    assert (refused.code, refused.out) == (2, "")
-    assert "tie_word_embeddings = True" in refused.err and "--untie" in refused.err
+    as_it_is = teleflm("import", source, tmp_path / "as-it-is")
+    if stored == "another head":
+        # transformers takes it, though the config ties the two.
+        assert (as_it_is.code, as_it_is.out) == (2, "")
+        assert "lm_head.weight is not the embedding" in as_it_is.err and "--untie" in as_it_is.err
+    else:
+        assert as_it_is.code == 0
     assert teleflm("import", source, tmp_path / "out", "--untie").code == 0
     assert not list(problems(tmp_path / "out"))
     _, state = load_checkpoint(tmp_path / "out")
@@ -75,9 +93,6 @@ def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("attention_bias", True),
-        ("mlp_bias", True),
-        ("tie_word_embeddings", True),
         ("sliding_window", 32),
         ("hidden_act", "gelu"),
         ("rope_scaling", {"rope_type": "dynamic", "factor": 4.0}),
@@ -86,7 +101,7 @@ def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm:
         ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
         ("partial_rotary_factor", 0.5),
         ("quantization_config", {"quant_method": "gptq"}),
-        ("model_type", "qwen2"),
+        ("model_type", "granitemoehybrid"),
     ],
 )
 def test_another_architecture_is_refused_by_its_field(
@@ -139,11 +154,25 @@ def test_a_folder_grows_certifies_and_exports_back(
     certificate = json.loads(verified.out)
     assert certificate["exact"] and certificate["regrown"]
     assert certificate["function"]["max_relative_logit_error"] <= 1e-12
-    exported = teleflm("export", str(grown), str(out), "--format", "granite")
+    exported = teleflm("export", str(grown), str(out), "--format", own_format(family))
     assert exported.code == 0, exported.err
     again = transformers.AutoModelForCausalLM.from_pretrained(out).eval()
     assert again.config.hidden_size == 80
+    assert type(again) is type(network)
+    assert text_of(again) == text_of(network)
     assert relative_error(logits_of(again), logits_of(network)) <= 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_a_bias_that_the_family_does_not_know_is_refused(
+    family: str, tmp_path: Path, teleflm: Command
+) -> None:
+    folder = save(network_of(family, torch.float32), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "attention_bias": True}))
+    done = teleflm("import", folder, tmp_path / "out")
+    named = "q_proj.bias is missing" if family == "llama" else "config.json: attention_bias = True"
+    assert done.code == 2 and named in done.err
 
 
 @pytest.mark.parametrize("family", FAMILIES)

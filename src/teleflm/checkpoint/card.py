@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from teleflm.checkpoint.open import Opened
-from teleflm.config.huggingface import ExportKind
+from teleflm.config.formats import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.data.tokenizer_files import has_tokenizer
 from teleflm.growth.event import IN_WORDS, CertifiedFigures, Lineage
@@ -130,18 +130,23 @@ def _bpb(facts: CardFacts) -> str:
     return "## Evaluation on held-out text\n\n" + "\n".join(rows) + "\n"
 
 
-_FORMATS: dict[ExportKind, str] = {
+_FORMATS: dict[str, str] = {
     "granite": "Granite's architecture computes the same function with the same weights: they are "
     "as trained, and the multipliers stand in the config. No custom code is needed.",
-    "llama": "The multipliers are folded into the embedding and the head, so it is a plain Llama. "
-    "No custom code is needed.",
     "teleflm": "The layout of the released Tele-FLM models, with the code that loads it: read "
     "`modeling_teleflm.py` before you trust it.",
 }
 
 
+_PLAIN = (
+    "The multipliers are folded into the weights, so it is a plain {} model. No custom code is "
+    "needed."
+)
+
+
 def _loading(source: Opened, kind: ExportKind, dtype: str) -> str:
-    return f"## Use\n\n{_FORMATS[kind]} Weights are in {dtype}.\n\n" + "\n".join(
+    how = _FORMATS.get(kind, _PLAIN.format(kind))
+    return f"## Use\n\n{how} Weights are in {dtype}.\n\n" + "\n".join(
         ["```python", *_snippet(source, kind), "```", ""]
     )
 

@@ -1,8 +1,8 @@
 """Models out: folders that transformers and the serving stacks load.
 
-`granite` keeps every weight bit for bit and puts the multipliers into its config; `llama` folds
-them into the embedding and the head, in fp32 and before any cast; `teleflm` is the released
-layout with its own code files.
+`granite` keeps every weight bit for bit and puts the multipliers into its config; `teleflm` is the
+released layout with its own code files; the others fold the multipliers into the embedding and the
+head (or, where that is tied, the last gain), in fp32 and before any cast.
 """
 
 import json
@@ -21,7 +21,9 @@ from teleflm.checkpoint.folder import Records, in_pieces, write_folder
 from teleflm.checkpoint.open import Opened
 from teleflm.checkpoint.pretrained import INDEX, WEIGHTS
 from teleflm.checkpoint.writer import Block
-from teleflm.config.huggingface import ExportKind, to_huggingface
+from teleflm.config.families import family_of
+from teleflm.config.formats import ExportKind
+from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.data.tokenizer_files import (
     DEFINITION,
@@ -37,7 +39,7 @@ from teleflm.data.tokenizer_files import (
 )
 from teleflm.errors import CheckpointError
 from teleflm.growth.state import LazyState
-from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.model.axes import EMBEDDING, HEAD, LAST_GAIN, parameter_names, parameter_of
 from teleflm.model.region import Region, whole
 from teleflm.parallel.ranks import Ranks
 
@@ -173,19 +175,23 @@ def _files(state: LazyState, kind: ExportKind, dtype: torch.dtype) -> dict[str, 
 
 
 def _block(state: LazyState, name: str, kind: ExportKind, dtype: torch.dtype) -> Block:
-    """The tensor under `name`, with the multiplier that Llama has no other place for."""
+    """The tensor under `name`, with the multiplier that most formats have no other place for."""
     model, shape = state.model, parameter_of(name).shape(state.model)
-    fold = 1.0
-    if kind == "llama" and name == "model.embed_tokens.weight":
-        fold = model.input_mult
-    if kind == "llama" and name == "lm_head.weight":
-        fold = model.logit_multiplier
+    fold = 1.0 if family_of(kind).has_multipliers else _folds(model).get(name, 1.0)
 
     def read(region: Region) -> Tensor:
         # In fp32, before any cast.
         return (state.weight(name, region).float() * fold).to(dtype)
 
     return Block(name, None, shape, dtype, partial(in_pieces, read, whole(shape), dtype))
+
+
+def _folds(model: ModelConfig) -> dict[str, float]:
+    """Multipliers by the tensor that takes them; where the head is tied, the last gain takes what
+    the logits' is beyond the embedding's."""
+    embedding, logits = model.input_mult, model.logit_multiplier
+    last = {HEAD: logits} if model.has_head else {LAST_GAIN: logits / embedding}
+    return {EMBEDDING: embedding, **last}
 
 
 def _shards(model: ModelConfig, dtype: torch.dtype) -> dict[str, list[str]]:

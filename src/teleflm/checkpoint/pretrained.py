@@ -25,16 +25,16 @@ from teleflm.config.resolve import read_json
 from teleflm.errors import CheckpointError
 from teleflm.growth.event import Event
 from teleflm.growth.state import Kind, LazyState, all_finite
-from teleflm.model.axes import parameter_names, parameter_of, pattern_of
-from teleflm.model.region import Region, region_shape
+from teleflm.model.axes import EMBEDDING, HEAD, LAST_GAIN, parameter_names, parameter_of, pattern_of
+from teleflm.model.region import Region, region_shape, row_stretches
 from teleflm.parallel.ranks import Ranks
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _PICKLED = "pytorch_model.bin"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
+_ENTRIES_AT_A_TIME = 8 << 20
 # Some files carry RoPE's frequencies or tables, which follow from the config.
 _DERIVED = re.compile(r"(.*\.)?(rotary_emb\.(inv_freq|cos_cached|sin_cached)|rope\.freqs)")
 
@@ -43,8 +43,8 @@ def open_pretrained(
     folder: Path, group: dist.ProcessGroup | None = None, *, untie: bool = False
 ) -> LazyState:
     """The state in a Hugging Face folder, to be read piece by piece: the weights, and moments of
-    zero. The folder holds `config.json` of TeleFLM, Llama, Mistral or Granite and the weights,
-    safetensors or pickles, one file or several with their index.
+    zero. The folder holds the `config.json` of a family that we know and the weights, safetensors
+    or pickles, one file or several with their index.
 
     Weights come in float32, and in float64 where they are stored so or a multiplier is folded into
     them that is no power of two. The lineage is one event, whose `parent` is the SHA-256 of what
@@ -69,7 +69,7 @@ def open_pretrained(
         return found.weight(name, region)
 
     event = Event(operator="import", to=found.model, parent=digest)
-    return LazyState.untrained(event, read, found.dtype("model.norm.weight"))
+    return LazyState.untrained(event, read, found.dtype(LAST_GAIN))
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class _Found:
         places: the file of each parameter.
         stored: the dtype of each parameter there.
         copied: the parameters that are stored under the name of another one.
+        files: the weight files, by name.
     """
 
     model: ModelConfig
@@ -89,11 +90,7 @@ class _Found:
     places: Mapping[str, Path]
     stored: Mapping[str, torch.dtype]
     copied: Mapping[str, str]
-
-    @property
-    def files(self) -> list[Path]:
-        """The weight files, by name."""
-        return sorted(set(self.places.values()))
+    files: list[Path]
 
     def dtype(self, name: str) -> torch.dtype:
         """The precision that holds a parameter as it is stored, with what is folded into it."""
@@ -131,14 +128,17 @@ def _find(folder: Path, untie: bool) -> _Found:
         data = {**data, "tie_word_embeddings": False}
     model = build(ModelConfig, from_huggingface(data, str(config)), str(config))
     places = _places(folder)
-    copied = {_HEAD: _EMBEDDING} if is_tied and _HEAD not in places else {}
+    copied = {HEAD: EMBEDDING} if is_tied and HEAD not in places else {}
     stored = _check(model, places, folder, copied)
+    if not model.has_head and HEAD in places:
+        _check_tied(places)
     return _Found(
         model=model,
         folds=weight_folds(data, model, str(config)),
         places={name: places[copied.get(name, name)] for name in stored},
         stored=stored,
         copied=copied,
+        files=sorted(set(places.values())),
     )
 
 
@@ -207,7 +207,8 @@ def _check(
         promised = [name for name in places if places[name] == file]
         with opened(file) as tensors:
             for name in (*promised, *tensors):
-                if name not in expected and not _DERIVED.fullmatch(name):
+                is_known = name in expected or (name == HEAD and not model.has_head)
+                if not is_known and not _DERIVED.fullmatch(name):
                     raise CheckpointError(
                         f"{file}: tensor {name} is not part of the model that {folder / CONFIG} "
                         "describes; is it the config of another model?"
@@ -226,6 +227,22 @@ def _check(
             f"{folder}: tensor {missing} is missing; copy or download the weights again"
         )
     return dtypes | {name: dtypes[source] for name, source in copied.items()}
+
+
+def _check_tied(places: Mapping[str, Path]) -> None:
+    """Refuse a head that is stored although it is tied, and is not the embedding: transformers
+    would take it for one of its own."""
+    with opened(places[HEAD]) as heads, opened(places[EMBEDDING]) as embeddings:
+        head, embedding = heads[HEAD], embeddings[EMBEDDING]
+        is_same = head.shape == embedding.shape and all(
+            torch.equal(head.read(region), embedding.read(region))
+            for region in row_stretches(head.shape, _ENTRIES_AT_A_TIME)
+        )
+    if not is_same:
+        raise CheckpointError(
+            f"{places[HEAD]}: tensor {HEAD} is not the embedding, though {CONFIG} ties the two; "
+            "`teleflm import --untie` takes it for a head of its own, as transformers does"
+        )
 
 
 def _checked_dtype(model: ModelConfig, name: str, tensor: Stored | None, file: Path) -> torch.dtype:

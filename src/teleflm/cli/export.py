@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from teleflm.config.formats import ExportKind
+
 
 def export(
     checkpoint: Annotated[
@@ -12,13 +14,14 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the export.")],
     kind: Annotated[
-        Literal["granite", "llama", "teleflm"],
+        ExportKind | None,
         typer.Option(
             "--format",
-            help="granite: weights untouched; llama: multipliers folded in; teleflm: the released "
-            "layout, with its code.",
+            help="granite: weights untouched; teleflm: the released layout, with its code; the "
+            "others: multipliers folded into the weights. Without it granite, or the first that "
+            "can hold the model.",
         ),
-    ] = "granite",
+    ] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the weights.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Replace an export at OUT.")] = False,
 ) -> None:
@@ -32,9 +35,11 @@ def export(
     from teleflm.checkpoint.export import export as export_model
     from teleflm.checkpoint.export import export_bytes
     from teleflm.checkpoint.open import open_state
+    from teleflm.config.families import default_format
     from teleflm.data.progress import byte_progress
 
     source = open_state(checkpoint)
+    kind = kind or default_format(source.state.model)
     with byte_progress("exporting", export_bytes(source.state.model, dtype)) as tell:
         export_model(source, out, kind, dtype, force=force, tell=tell)
     typer.echo(f"{out}: {source.name} as {kind} in {dtype}")

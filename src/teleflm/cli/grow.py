@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from teleflm.config.formats import ExportKind
+
 if TYPE_CHECKING:
     from teleflm.config.growth import WidthConfig
     from teleflm.training.growing import Plan
@@ -38,7 +40,7 @@ def grow(
         Path | None, typer.Option(help="Token store to measure layers on; else the run's own.")
     ] = None,
     kind: Annotated[
-        Literal["granite", "llama", "teleflm"] | None,
+        ExportKind | None,
         typer.Option(
             "--format",
             help="Make DST a Hugging Face folder as export does: the function only, with masks "

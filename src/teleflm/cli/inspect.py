@@ -29,7 +29,7 @@ def _facts(model: str) -> dict[str, Any]:
     from teleflm.checkpoint.manifest import MANIFEST, read_manifest
     from teleflm.config.resolve import PUBLISHED_PARAMETERS, resolve_model
     from teleflm.growth.ramp import ramp_at
-    from teleflm.model.axes import PARAMETERS, parameter_count
+    from teleflm.model.axes import parameter_count, parameters_of
 
     path = Path(model)
     progress: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def _facts(model: str) -> dict[str, Any]:
         "logit_multiplier": config.logit_multiplier,
         "axes": {
             pattern: [axis.value for axis in parameter.axes]
-            for pattern, parameter in PARAMETERS.items()
+            for pattern, parameter in parameters_of(config).items()
         },
         **progress,
     }
@@ -64,7 +64,7 @@ def _show(name: str, facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     from teleflm.config.model import ModelConfig
-    from teleflm.model.axes import PARAMETERS
+    from teleflm.model.axes import parameters_of
 
     console = Console(width=None if Console().is_terminal else 80)
     config = ModelConfig(**facts["config"])
@@ -79,7 +79,7 @@ def _show(name: str, facts: dict[str, Any]) -> None:
     )
     console.print(f"logit multiplier {facts['logit_multiplier']:g}", highlight=False)
     table = Table("parameter", "axes", "shape", "µP")
-    for pattern, parameter in PARAMETERS.items():
+    for pattern, parameter in parameters_of(config).items():
         table.add_row(
             pattern.removesuffix(".weight").replace("model.layers.*", "…"),
             " × ".join(axis.value for axis in parameter.axes),

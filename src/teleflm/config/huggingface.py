@@ -1,4 +1,4 @@
-"""Between our model fields and Hugging Face's `config.json` of TeleFLM, Llama, Mistral and Granite.
+"""Between our model fields and Hugging Face's `config.json`.
 
 Only names and multipliers differ; the function is the same where nothing is refused here.
 """
@@ -6,13 +6,13 @@ Only names and multipliers differ; the function is the same where nothing is ref
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+from teleflm.config.families import FAMILIES, check_holds, family_of
+from teleflm.config.formats import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.config.rope import read_rope
 from teleflm.errors import ConfigError
-
-ExportKind = Literal["granite", "llama", "teleflm"]
 
 # µP's base width is part of our models; foreign files say only what the logits are scaled by.
 _BASE_WIDTH = 256
@@ -28,20 +28,6 @@ _SHARED = (
     "rms_norm_eps",
 )
 _REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-# What each family's own code takes where its file is silent. Ours differ, and an eps ten times
-# too large or an ignored window would be another function without a word.
-_LLAMA_DEFAULTS = {"vocab_size": 32_000, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6}
-_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
-    "TeleFLM": {},
-    "llama": _LLAMA_DEFAULTS,
-    "mistral": {
-        **_LLAMA_DEFAULTS,
-        "max_position_embeddings": 131_072,
-        "num_key_value_heads": 8,
-        "sliding_window": 4096,
-    },
-    "granite": _LLAMA_DEFAULTS,
-}
 
 
 def from_huggingface(data: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -62,12 +48,13 @@ def from_huggingface(data: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     kind = data.get("model_type")
-    if kind not in _FAMILY_DEFAULTS:
+    if kind not in FAMILIES:
         raise ConfigError(
-            f"{source}: model_type {kind!r} is not one of {', '.join(_FAMILY_DEFAULTS)}; "
+            f"{source}: model_type {kind!r} is not one of {', '.join(FAMILIES)}; "
             "only Llama-like decoders can be read"
         )
-    data = {**_FAMILY_DEFAULTS[kind], **data}
+    family = FAMILIES[kind]
+    data = {**family.defaults, **data}
     for key in _REQUIRED:
         if not isinstance(data.get(key), int) or data[key] < 1:
             raise ConfigError(
@@ -78,6 +65,7 @@ def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     fields = {key: data[key] for key in _SHARED if data.get(key) is not None}
     theta, fields["rope_scaling"] = read_rope(data, source)
     fields["rope_theta"] = _number({"rope_theta": theta}, "rope_theta", theta, source)
+    fields |= family.features(data)
     fields["input_mult"], fields["output_mult"] = _multipliers(data, source)
     return fields
 
@@ -88,7 +76,8 @@ def weight_folds(data: Mapping[str, Any], model: ModelConfig, source: str) -> di
 
     Granite adds a layer's branches times r = residual_multiplier and takes the softmax of qk·a with
     a = attention_multiplier. Ours adds them as they are and takes it of qk/√head_dim. Both
-    are linear, so o_proj and down_proj × r and q_proj × a·√head_dim are the same function.
+    are linear, so o_proj and down_proj × r and q_proj × a·√head_dim are the same function, their
+    biases too.
 
     Raises:
         ConfigError: a multiplier that is no positive number.
@@ -99,12 +88,13 @@ def weight_folds(data: Mapping[str, Any], model: ModelConfig, source: str) -> di
     query = _number(data, "attention_multiplier", 1.0, source) * model.head_dim**0.5
     if math.isclose(query, 1.0, rel_tol=1e-15):
         query = 1.0  # 1/√head_dim, but for its rounding
-    folds = {
-        "model.layers.*.self_attn.q_proj.weight": query,
-        "model.layers.*.self_attn.o_proj.weight": residual,
-        "model.layers.*.mlp.down_proj.weight": residual,
+    modules = {"self_attn.q_proj": query, "self_attn.o_proj": residual, "mlp.down_proj": residual}
+    return {
+        f"model.layers.*.{module}.{kind}": factor
+        for module, factor in modules.items()
+        for kind in ("weight", "bias")
+        if factor != 1.0
     }
-    return {pattern: factor for pattern, factor in folds.items() if factor != 1.0}
 
 
 def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
@@ -115,17 +105,7 @@ def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     Raises:
         ConfigError: a shape that the format cannot hold.
     """
-    if kind == "llama" and model.hidden_size % model.num_attention_heads:
-        raise ConfigError(
-            f"hidden_size {model.hidden_size} is not a multiple of num_attention_heads "
-            f"{model.num_attention_heads}, and transformers' Llama refuses such a shape; "
-            "export as granite or teleflm"
-        )
-    if kind == "teleflm" and model.rope_scaling is not None:
-        raise ConfigError(
-            f"rope_scaling of the kind {model.rope_scaling.rope_type} is not part of the TeleFLM "
-            "layout; export as granite or llama"
-        )
+    check_holds(model, kind)
     return {
         **_identity(kind),
         **{key: getattr(model, key) for key in _SHARED},
@@ -137,16 +117,17 @@ def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
         "initializer_range": 0.02,
         "tie_word_embeddings": False,
         "use_cache": True,
+        **family_of(kind).settings(model),
         **_own_fields(model, kind),
     }
 
 
 def _identity(kind: ExportKind) -> dict[str, Any]:
+    architectures = [family_of(kind).architecture]
     if kind != "teleflm":
-        architecture = {"granite": "GraniteForCausalLM", "llama": "LlamaForCausalLM"}[kind]
-        return {"architectures": [architecture], "model_type": kind}
+        return {"architectures": architectures, "model_type": kind}
     return {
-        "architectures": ["TeleFLMForCausalLM"],
+        "architectures": architectures,
         "model_type": "TeleFLM",
         "auto_map": {
             "AutoConfig": "configuration_teleflm.TeleFLMConfig",
@@ -157,17 +138,17 @@ def _identity(kind: ExportKind) -> dict[str, Any]:
 
 
 def _own_fields(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
-    """What only this kind has: above all, where it keeps the multipliers."""
-    if kind == "llama":
-        return {"mlp_bias": False, "pretraining_tp": 1}  # the multipliers are in the weights
+    """What only this kind has: above all, where it keeps the multipliers; where it has no place for
+    them, they are in the weights."""
     if kind == "granite":
         return {
-            "mlp_bias": False,
             "embedding_multiplier": model.input_mult,
             "logits_scaling": 1.0 / model.logit_multiplier,
             "attention_multiplier": model.head_dim**-0.5,
             "residual_multiplier": 1.0,
         }
+    if kind != "teleflm":
+        return {"pretraining_tp": 1} if kind == "llama" else {"sliding_window": None}
     return {
         "pretraining_tp": 1,
         "use_mup": True,
@@ -187,11 +168,15 @@ def _number(data: Mapping[str, Any], key: str, default: float, source: str) -> f
 
 
 def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
+    switches = FAMILIES[data["model_type"]].switches
     window = data.get("sliding_window")
+    if data["model_type"].startswith("qwen") and not data.get("use_sliding_window"):
+        window = None
     refused = {
-        "tie_word_embeddings": bool(data.get("tie_word_embeddings")),
-        "attention_bias": bool(data.get("attention_bias")),
-        "mlp_bias": bool(data.get("mlp_bias")),
+        **{
+            field: bool(data.get(field)) and field not in switches
+            for field in ("tie_word_embeddings", "attention_bias", "mlp_bias")
+        },
         "quantization_config": data.get("quantization_config") is not None,
         # A window as wide as the context hides nothing.
         "sliding_window": window is not None and window < data["max_position_embeddings"],
@@ -199,12 +184,9 @@ def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
     }
     for field, is_foreign in refused.items():
         if is_foreign:
-            way_out = "a model that uses it cannot be read"
-            if field == "tie_word_embeddings":
-                way_out = "`teleflm import --untie` makes the head a copy of the embedding"
             raise ConfigError(
-                f"{source}: {field} = {data.get(field)!r} is not part of this architecture; "
-                f"{way_out}"
+                f"{source}: {field} = {data.get(field)!r} is not part of this architecture; a "
+                "model that uses it cannot be read"
             )
 
 

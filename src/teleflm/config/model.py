@@ -7,9 +7,15 @@ from pydantic import Field, model_validator
 from teleflm.config.base import Strict
 from teleflm.config.rope import RopeScaling, YarnRope
 
+FEATURES = ("qkv_bias", "o_bias", "mlp_bias", "qk_norm", "tie_word_embeddings")
+"""Fields of a model that say which parameters it has, whatever its size."""
+
 
 class ModelConfig(Strict):
-    """A Tele-FLM decoder: RoPE, RMSNorm, SwiGLU, no biases, untied embedding and head.
+    """A Llama-like decoder: RoPE, RMSNorm, SwiGLU. Tele-FLM's own has none of the features that
+    `FEATURES` names: biases of queries, keys and values (`qkv_bias`), of the attention's output
+    (`o_bias`) and of the MLP (`mlp_bias`), norms of queries and keys by head (`qk_norm`), and an
+    embedding that is the head too (`tie_word_embeddings`).
 
     `num_key_value_heads` defaults to `num_attention_heads` (multi-head attention) and `head_dim`
     to `hidden_size / num_attention_heads`. `rope_scaling` stretches RoPE over a longer context.
@@ -29,6 +35,11 @@ class ModelConfig(Strict):
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     rope_theta: float = Field(default=10_000.0, gt=0)
     rope_scaling: RopeScaling | None = None
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    tie_word_embeddings: bool = False
     input_mult: float = Field(default=1.0, gt=0)
     output_mult: float = Field(default=1.0, gt=0)
     mup_base_width: int = Field(default=256, ge=1)
@@ -67,6 +78,11 @@ class ModelConfig(Strict):
                 "rope_theta 1.0 gives every pair one frequency, which yarn cannot scale"
             )
         return self
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head is a matrix of its own."""
+        return not self.tie_word_embeddings
 
     @property
     def queries_per_group(self) -> int:

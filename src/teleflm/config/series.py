@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from teleflm.config.base import PathText, Strict, build, laid_over, read_yaml
-from teleflm.config.huggingface import ExportKind
+from teleflm.config.formats import ExportKind
 from teleflm.errors import ConfigError
 
 # Keys of a RUN.yaml.

@@ -10,7 +10,14 @@ from torch import Tensor
 from teleflm.generation.product import product
 from teleflm.model.attention import causal_attention
 from teleflm.model.cache import LayerCache, cached_length
-from teleflm.model.network import Block, Linear, RMSNorm, TeleFLM, masked_weight
+from teleflm.model.network import (
+    Block,
+    Linear,
+    RMSNorm,
+    TeleFLM,
+    masked_bias,
+    masked_weight,
+)
 from teleflm.model.norm import rms_norm
 from teleflm.model.rope import apply_rope
 
@@ -35,7 +42,7 @@ class IncrementalDecoder:
         blocks = cast("Iterable[Block]", network.model.layers)
         self._layers = [_Layer(block, dtype) for block in blocks]
         self._norm = _Norm(network.model.norm)
-        self._head = _weight(network.lm_head, dtype)
+        self._head = _Linear(network.lm_head, dtype)
         self._dtype = dtype
 
     def logits(self, tokens: Tensor, cache: list[LayerCache]) -> Tensor:
@@ -49,7 +56,7 @@ class IncrementalDecoder:
         for layer, kept in zip(self._layers, cache, strict=True):
             x = layer(x, cos, sin, kept)
         # Only the last position's: a prompt's would be its length × 80,000 numbers.
-        return product(self._norm(x[:, -1]), self._head) * self._network.logit_multiplier
+        return self._head(self._norm(x[:, -1])) * self._network.logit_multiplier
 
 
 class _Norm:
@@ -73,27 +80,38 @@ class _Layer:
         self._head_dim = attention.head_dim
         self._before_attention = _Norm(block.input_layernorm)
         self._q, self._k, self._v, self._o = (
-            _weight(linear, dtype)
+            _Linear(linear, dtype)
             for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        )
+        self._q_norm, self._k_norm = (
+            _Norm(norm) if isinstance(norm, RMSNorm) else norm
+            for norm in (attention.q_norm, attention.k_norm)
         )
         self._before_mlp = _Norm(block.post_attention_layernorm)
         self._gate, self._up, self._down = (
-            _weight(linear, dtype) for linear in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+            _Linear(linear, dtype) for linear in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         )
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache) -> Tensor:
         shape = (*x.shape[:2], -1, self._head_dim)
         y = self._before_attention(x)
-        q, k, v = (
-            product(y, weight).view(shape).transpose(1, 2) for weight in (self._q, self._k, self._v)
-        )
+        q, k, v = (linear(y).view(shape) for linear in (self._q, self._k, self._v))
+        q, k, v = (part.transpose(1, 2) for part in (self._q_norm(q), self._k_norm(k), v))
         keys, values = cache.append(apply_rope(k, cos, sin), v)
         y = causal_attention(apply_rope(q, cos, sin), keys, values)
-        x = x + product(y.transpose(1, 2).reshape(*x.shape[:2], -1), self._o)
+        x = x + self._o(y.transpose(1, 2).reshape(*x.shape[:2], -1))
         y = self._before_mlp(x)
-        return x + product(F.silu(product(y, self._gate)) * product(y, self._up), self._down)
+        return x + self._down(F.silu(self._gate(y)) * self._up(y))
 
 
-def _weight(linear: Linear, dtype: torch.dtype) -> Tensor:
-    """Its folded weight in `dtype`: itself, where that is what it is."""
-    return masked_weight(linear).detach().to(dtype)
+class _Linear:
+    """A Linear with its folded weight and bias in `dtype`: themselves, where that is what they
+    are."""
+
+    def __init__(self, linear: Linear, dtype: torch.dtype) -> None:
+        bias = masked_bias(linear)
+        self._weight = masked_weight(linear).detach().to(dtype)
+        self._bias = None if bias is None else bias.detach().to(dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return product(x, self._weight, self._bias)

@@ -1,4 +1,4 @@
-"""y = x Wᵀ of a few rows at the speed at which memory gives up W."""
+"""y = x Wᵀ + b of a few rows at the speed at which memory gives up W."""
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,9 @@ from torch import Tensor
 _LARGE = 2**18
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x (…, in) times the transpose of `weight` (out, in), in the weight's precision.
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (…, in) times the transpose of `weight` (out, in), and a `bias` (out,) to it, in the
+    weight's precision.
 
     For inference only: no gradient flows back. In float32 on a CPU `F.linear` asks MKL, and for
     one row MKL reads the weights with one thread (docs/log.md). oneDNN reads the same weights, as
@@ -22,9 +23,9 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
         and weight.numel() >= _LARGE
         and _has_onednn()
     ):
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return y
-    return F.linear(x, weight)
+    return F.linear(x, weight, bias)
 
 
 def _has_onednn() -> bool:

@@ -10,7 +10,7 @@ from teleflm.growth.event import Event, last_masks
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.ramp import Ramp, ramp_at
 from teleflm.growth.state import Kind, LazyState
-from teleflm.model.axes import Axis, Parameter, layer_of, parameter_of
+from teleflm.model.axes import LAST_GAIN, Axis, Parameter, layer_of, parameter_of
 from teleflm.model.region import Region
 
 
@@ -67,7 +67,9 @@ def folded(state: LazyState) -> LazyState:
     """The ordinary model that equals the masked one at this step, its moments as they are.
 
     c goes into the hidden axis of what writes the stream, into the columns that read new heads
-    and FFN units and into new layers' outputs; gains take √(n/D). Weights come in float64.
+    and FFN units and into new layers' outputs; the stream's gains take √(n/D), and what goes into a
+    norm by head too, whose eps is theirs. The mask of a tied embedding is none of the head's: the
+    last gain takes 1/c, which at c = 0 may be anything. Weights come in float64.
     """
     ramp = ramp_at(state.model, state.lineage, state.step)
     event = last_masks(state.lineage)
@@ -80,8 +82,10 @@ def folded(state: LazyState) -> LazyState:
         if kind != "weights":
             return value
         parameter, value = parameter_of(name), value.double()
-        if parameter.is_gain:
+        if parameter.is_stream_gain or (parameter.feeds_norm and state.model.qk_norm):
             value *= ramp.width_fraction**0.5
+        if name == LAST_GAIN and not state.model.has_head and ramp.progress > 0.0:
+            value /= DimMask(Axis.HIDDEN, True, False).values(growth, ramp.progress)[region]
         return held_back(value, growth, name, region, ramp.progress)
 
     return replace(state, model=folded_model(state.model, ramp), read=read)

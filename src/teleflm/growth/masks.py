@@ -47,13 +47,14 @@ class Masks:
             self._hold_back(network)
 
     def _hold_back(self, network: TeleFLM) -> None:
-        for module in network.modules():
-            if isinstance(module, RMSNorm):
+        for name, _ in network.named_parameters():
+            module, parameter = network.get_submodule(name.rpartition(".")[0]), parameter_of(name)
+            if parameter.is_stream_gain:
+                assert isinstance(module, RMSNorm)
                 module.width_fraction = self._fraction
                 self._norms.append(module)
-        for name, _ in network.named_parameters():
-            module = network.get_submodule(name.removesuffix(".weight"))
-            masks = dim_masks(self._growth, name, parameter_of(name))
+            # A bias has the mask of its weight's rows, and sets it once more.
+            masks = dim_masks(self._growth, name, parameter)
             for buffer, mask in zip(_DIM_BUFFERS, masks, strict=False):
                 if mask is None:
                     continue

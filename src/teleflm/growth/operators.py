@@ -23,7 +23,7 @@ from teleflm.growth.fold import growth_map, held_back
 from teleflm.growth.maps import GrowthMap, taken
 from teleflm.growth.shares import numbered, share_factors, share_out
 from teleflm.growth.state import Kind, Read
-from teleflm.model.axes import PARAMETERS, Axis, Parameter, parameter_of
+from teleflm.model.axes import EMBEDDING, LAST_GAIN, Axis, Parameter, parameter_of, parameters_of
 from teleflm.model.init import initial_value
 from teleflm.model.region import Region, cached_rows, entries, inside, region_shape, whole
 
@@ -66,7 +66,7 @@ def grown_value(
 def clones_of(growth: GrowthMap, parameter: Parameter) -> tuple[int, int]:
     """(o, i): clones on a parameter's output and input axis. The vocabulary counts 1, and the head
     reads the stream at full weight, as its multiplier is what the width divides."""
-    widths = [growth.clones(axis) for axis in parameter.axes if axis.is_width]
+    widths = [growth.clones(axis) for axis in parameter.axes if axis is not Axis.VOCAB]
     return widths[0], widths[1] if parameter.is_matrix_like else 1
 
 
@@ -95,7 +95,8 @@ def keeps_trajectory(event: Event) -> bool:
         return event.operator == "mask"
     growth = growth_map(event)
     counts = {growth.clones(axis) for axis in (Axis.HIDDEN, Axis.HEADS, Axis.FFN)}
-    scales = {weight_scale(growth, name, row) for name, row in PARAMETERS.items()}
+    rows = parameters_of(growth.child).items()
+    scales = {weight_scale(growth, name, row) for name, row in rows}
     return len(counts) == 1 and scales == {1.0}
 
 
@@ -178,20 +179,23 @@ def weight_scale(growth: GrowthMap, name: str, parameter: Parameter) -> float:
 
     Masks move all that themselves, over their ramp. Where there are none, the embedding takes the
     change of the input multiplier, the last norm's gain that of the logit multiplier, and every
-    gain √(d/D) where new entries of the stream are zero.
+    gain √(d/D) where new entries of the stream are zero; so does what goes into a norm by head,
+    whose eps is then d/D of what it was too. The last gain makes up for what a tied head has from
+    the embedding.
     """
     parent, child = growth.parent, growth.child
     if growth.operator == "mask":
         return 1.0
-    if Axis.VOCAB in parameter.axes and Axis.HIDDEN in parameter.folds:
-        return parent.input_mult / child.input_mult
-    if not parameter.is_gain:
-        return 1.0
-    scale = 1.0
-    if growth.operator == "zero":
+    scale, embedding = 1.0, parent.input_mult / child.input_mult
+    if name == EMBEDDING:
+        return embedding
+    has_eps = parameter.is_stream_gain or (parameter.feeds_norm and child.qk_norm)
+    if has_eps and growth.operator == "zero":
         scale = (parent.hidden_size / child.hidden_size) ** 0.5
-    if name == "model.norm.weight":
+    if name == LAST_GAIN:
         scale *= parent.logit_multiplier / child.logit_multiplier / growth.clones(Axis.HIDDEN)
+        if not child.has_head:
+            scale /= embedding
     return scale
 
 

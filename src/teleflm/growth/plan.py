@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from teleflm.config.growth import DepthOperator, Operator, WidthConfig, grown_eps
-from teleflm.config.model import ModelConfig
+from teleflm.config.model import FEATURES, ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.event import OPERATORS
 
@@ -15,7 +15,7 @@ _SIZES = {
 }
 _LAYERS = "num_hidden_layers"
 # Growing changes sizes; these say what function the sizes belong to.
-_MUST_STAY = ("head_dim", "vocab_size", "rope_theta", "rope_scaling", "mup_base_width")
+_MUST_STAY = ("head_dim", "vocab_size", "rope_theta", "rope_scaling", "mup_base_width", *FEATURES)
 _MUST_NOT_SHRINK = (
     "hidden_size",
     "intermediate_size",

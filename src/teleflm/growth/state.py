@@ -9,7 +9,7 @@ from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.growth.event import AnyOperator, Event, Lineage
-from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.model.axes import LAST_GAIN, parameter_names, parameter_of
 from teleflm.model.region import Region, whole
 
 Tensors = dict[str, Tensor]
@@ -96,7 +96,7 @@ class TrainingState(Standing):
     def lazy(self) -> "LazyState":
         """The same, to be read from; the tensors must be whole and all there."""
         assert self.regions is None
-        dtype = self.weights["model.norm.weight"].dtype
+        dtype = self.weights[LAST_GAIN].dtype
 
         def read(kind: Kind, name: str, region: Region) -> Tensor:
             return self.tensors(kind)[name][region].clone()

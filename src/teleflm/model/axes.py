@@ -8,24 +8,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 from teleflm.config.model import ModelConfig
 
 
 class Axis(Enum):
     """A model axis. The attention axes are structured and never grown by their flat index:
-    `HEADS` = (group, query in group, head_dim), `KV_HEADS` = (group, head_dim)."""
+    `HEADS` = (group, query in group, head_dim), `KV_HEADS` = (group, head_dim). `HEAD_DIM` is that
+    of one head, which all have in common; it never grows."""
 
     VOCAB = "vocab"
     HIDDEN = "hidden"
     HEADS = "heads"
     KV_HEADS = "kv_heads"
+    HEAD_DIM = "head_dim"
     FFN = "ffn"
 
     @property
     def is_width(self) -> bool:
         """Whether the axis grows with the model's width (µP counts these)."""
-        return self is not Axis.VOCAB
+        return self not in (Axis.VOCAB, Axis.HEAD_DIM)
 
     def size(self, model: ModelConfig) -> int:
         """Entries along the axis."""
@@ -35,6 +38,8 @@ class Axis(Enum):
             return model.hidden_size
         if self is Axis.FFN:
             return model.intermediate_size
+        if self is Axis.HEAD_DIM:
+            return model.head_dim
         heads = model.num_attention_heads if self is Axis.HEADS else model.num_key_value_heads
         return heads * model.head_dim
 
@@ -49,12 +54,27 @@ class Parameter:
             residual stream, heads and FFN where it reads them.
         writes_branch: its output is a layer's branch, so a new layer's mask multiplies it.
         is_gain: an RMSNorm gain, ones at init.
+        feeds_norm: where the model has norms by head, the output goes into one, so that its scale
+            is free.
+        if_model: the property of a model that says whether it has this; every model where None.
     """
 
     axes: tuple[Axis, ...]
     folds: tuple[Axis, ...] = ()
     writes_branch: bool = False
     is_gain: bool = False
+    feeds_norm: bool = False
+    if_model: str | None = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it has two axes; gains and biases have one."""
+        return len(self.axes) == 2
+
+    @property
+    def is_stream_gain(self) -> bool:
+        """Whether it is the gain of a norm over the residual stream, not of one by head."""
+        return self.is_gain and Axis.HIDDEN in self.axes
 
     @property
     def is_matrix_like(self) -> bool:
@@ -72,24 +92,41 @@ class Parameter:
         return model.vector_init_std
 
 
-_V, _H, _Q, _KV, _F = Axis.VOCAB, Axis.HIDDEN, Axis.HEADS, Axis.KV_HEADS, Axis.FFN
+_V, _H, _Q, _KV, _D = Axis.VOCAB, Axis.HIDDEN, Axis.HEADS, Axis.KV_HEADS, Axis.HEAD_DIM
+_F = Axis.FFN
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+LAST_GAIN = "model.norm.weight"
 
 PARAMETERS: dict[str, Parameter] = {
-    "model.embed_tokens.weight": Parameter((_V, _H), folds=(_H,)),
+    EMBEDDING: Parameter((_V, _H), folds=(_H,)),
     "model.layers.*.input_layernorm.weight": Parameter((_H,), is_gain=True),
-    "model.layers.*.self_attn.q_proj.weight": Parameter((_Q, _H)),
-    "model.layers.*.self_attn.k_proj.weight": Parameter((_KV, _H)),
+    "model.layers.*.self_attn.q_proj.weight": Parameter((_Q, _H), feeds_norm=True),
+    "model.layers.*.self_attn.q_proj.bias": Parameter((_Q,), feeds_norm=True, if_model="qkv_bias"),
+    "model.layers.*.self_attn.k_proj.weight": Parameter((_KV, _H), feeds_norm=True),
+    "model.layers.*.self_attn.k_proj.bias": Parameter((_KV,), feeds_norm=True, if_model="qkv_bias"),
     "model.layers.*.self_attn.v_proj.weight": Parameter((_KV, _H)),
+    "model.layers.*.self_attn.v_proj.bias": Parameter((_KV,), if_model="qkv_bias"),
     "model.layers.*.self_attn.o_proj.weight": Parameter(
         (_H, _Q), folds=(_H, _Q), writes_branch=True
     ),
+    "model.layers.*.self_attn.o_proj.bias": Parameter(
+        (_H,), folds=(_H,), writes_branch=True, if_model="o_bias"
+    ),
+    "model.layers.*.self_attn.q_norm.weight": Parameter((_D,), is_gain=True, if_model="qk_norm"),
+    "model.layers.*.self_attn.k_norm.weight": Parameter((_D,), is_gain=True, if_model="qk_norm"),
     "model.layers.*.post_attention_layernorm.weight": Parameter((_H,), is_gain=True),
     "model.layers.*.mlp.gate_proj.weight": Parameter((_F, _H)),
+    "model.layers.*.mlp.gate_proj.bias": Parameter((_F,), if_model="mlp_bias"),
     "model.layers.*.mlp.up_proj.weight": Parameter((_F, _H)),
+    "model.layers.*.mlp.up_proj.bias": Parameter((_F,), if_model="mlp_bias"),
     "model.layers.*.mlp.down_proj.weight": Parameter((_H, _F), folds=(_H, _F), writes_branch=True),
-    "model.norm.weight": Parameter((_H,), is_gain=True),
-    "lm_head.weight": Parameter((_V, _H)),
+    "model.layers.*.mlp.down_proj.bias": Parameter(
+        (_H,), folds=(_H,), writes_branch=True, if_model="mlp_bias"
+    ),
+    LAST_GAIN: Parameter((_H,), is_gain=True),
+    HEAD: Parameter((_V, _H), if_model="has_head"),
 }
+"""All that a model may have; see `parameters_of` for what one has."""
 
 _LAYER = re.compile(r"(?<=model\.layers\.)\d+(?=\.)")
 
@@ -115,9 +152,23 @@ def in_layer(name: str, layer: int) -> str:
     return _LAYER.sub(str(layer), name)
 
 
+def parameters_of(model: ModelConfig) -> dict[str, Parameter]:
+    """The rows of the table that `model` has."""
+    return {
+        pattern: parameter
+        for pattern, parameter in PARAMETERS.items()
+        if parameter.if_model is None or getattr(model, parameter.if_model)
+    }
+
+
+def own_name(model: ModelConfig, name: str) -> str:
+    """The name of the parameter that a tensor of the network is: a tied head is the embedding."""
+    return EMBEDDING if name == HEAD and not model.has_head else name
+
+
 def parameter_names(model: ModelConfig) -> Iterator[str]:
     """Every parameter name of `model`, in the order of its state dict."""
-    patterns = list(PARAMETERS)
+    patterns = list(parameters_of(model))
     per_layer = [p for p in patterns if "*" in p]
     first = patterns.index(per_layer[0])
     yield from patterns[:first]
@@ -128,10 +179,7 @@ def parameter_names(model: ModelConfig) -> Iterator[str]:
 
 def parameter_count(model: ModelConfig) -> int:
     """Trainable parameters: L(4d² + 3df + 2d) + d + 2Vd for multi-head attention."""
-    total = 0
-    for pattern, parameter in PARAMETERS.items():
-        entries = 1
-        for size in parameter.shape(model):
-            entries *= size
-        total += entries * (model.num_hidden_layers if "*" in pattern else 1)
-    return total
+    return sum(
+        prod(parameter.shape(model)) * (model.num_hidden_layers if "*" in pattern else 1)
+        for pattern, parameter in parameters_of(model).items()
+    )

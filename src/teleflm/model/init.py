@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
-from teleflm.model.axes import parameter_names, parameter_of
+from teleflm.model.axes import EMBEDDING, HEAD, parameter_names, parameter_of
 from teleflm.model.network import TeleFLM
 from teleflm.model.region import Region, cached_rows, region_shape, whole
 
@@ -58,13 +58,13 @@ def uniform(seed: int, name: str, columns: int, rows: slice) -> Tensor:
 
 
 def initial_value(model: ModelConfig, name: str, seed: int, region: Region | None = None) -> Tensor:
-    """The µP init of a parameter (or of a region of it), float32; gains are ones."""
+    """The µP init of a parameter (or of a region of it), float32; gains are ones, biases zeros."""
     parameter = parameter_of(name)
     shape = parameter.shape(model)
     if region is None:
         region = whole(shape)
-    if parameter.is_gain:
-        return torch.ones(region_shape(region))
+    if not parameter.is_matrix:
+        return torch.full(region_shape(region), 1.0 if parameter.is_gain else 0.0)
     rows, columns = region
     value = torch.empty(region_shape(region))
     sizes, std = (shape[0], shape[1]), parameter.init_std(model)
@@ -86,5 +86,6 @@ def initial_state(
 def build_model(model: ModelConfig, state: dict[str, Tensor], dtype: torch.dtype) -> TeleFLM:
     """A network with these weights in `dtype`."""
     network = TeleFLM(model).to(dtype)
-    network.load_state_dict(state)
+    tied = {} if model.has_head else {HEAD: state[EMBEDDING]}
+    network.load_state_dict({**state, **tied})
     return network

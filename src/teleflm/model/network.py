@@ -21,6 +21,12 @@ from teleflm.model.norm import masked_rms_norm, rms_norm
 from teleflm.model.rope import Rope, apply_rope
 
 
+def masked_bias(linear: "Linear") -> Tensor | None:
+    """The bias with its growth mask multiplied in, None where there is none."""
+    bias: Tensor | None = linear.bias
+    return bias if bias is None or linear.row_mask is None else bias * linear.row_mask
+
+
 def masked_weight(module: "Linear | Embedding") -> Tensor:
     """The weight with its growth masks multiplied in (the folded weight)."""
     weight = module.weight
@@ -32,13 +38,13 @@ def masked_weight(module: "Linear | Embedding") -> Tensor:
 
 
 class Linear(nn.Linear):
-    """y = x Wᵀ. Not initialised here: see model/init.py."""
+    """y = x Wᵀ + b. Not initialised here: see model/init.py."""
 
     row_mask: Tensor | None
     column_mask: Tensor | None
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias=bias)
         self.register_buffer("row_mask", None, persistent=False)
         self.register_buffer("column_mask", None, persistent=False)
 
@@ -46,7 +52,7 @@ class Linear(nn.Linear):
         """Values come from model/init.py or a checkpoint; PyTorch's own would be wasted."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, masked_weight(self))
+        return F.linear(x, masked_weight(self), masked_bias(self))
 
 
 class Embedding(nn.Embedding):
@@ -102,22 +108,28 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with RoPE; grouped queries where G < heads."""
+    """Causal self-attention with RoPE; grouped queries where G < heads, and norms of queries and
+    keys where the model has them."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         heads, groups = model.num_attention_heads, model.num_key_value_heads
         self.head_dim = model.head_dim
-        self.q_proj = Linear(model.hidden_size, heads * model.head_dim)
-        self.k_proj = Linear(model.hidden_size, groups * model.head_dim)
-        self.v_proj = Linear(model.hidden_size, groups * model.head_dim)
-        self.o_proj = Linear(heads * model.head_dim, model.hidden_size)
+        bias = model.qkv_bias
+        self.q_proj = Linear(model.hidden_size, heads * model.head_dim, bias=bias)
+        self.k_proj = Linear(model.hidden_size, groups * model.head_dim, bias=bias)
+        self.v_proj = Linear(model.hidden_size, groups * model.head_dim, bias=bias)
+        self.o_proj = Linear(heads * model.head_dim, model.hidden_size, bias=model.o_bias)
+        self.q_norm, self.k_norm = (
+            RMSNorm(model.head_dim, model.rms_norm_eps) if model.qk_norm else nn.Identity()
+            for _ in range(2)
+        )
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None) -> Tensor:
         # (B, S, heads·d) → (B, heads, S, d); -1, since tensor parallelism may hold fewer heads.
         shape = (*x.shape[:2], -1, self.head_dim)
-        q = apply_rope(self.q_proj(x).view(shape).transpose(1, 2), cos, sin)
-        k = apply_rope(self.k_proj(x).view(shape).transpose(1, 2), cos, sin)
+        q = apply_rope(self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2), cos, sin)
+        k = apply_rope(self.k_norm(self.k_proj(x).view(shape)).transpose(1, 2), cos, sin)
         v = self.v_proj(x).view(shape).transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
@@ -130,9 +142,10 @@ class MLP(nn.Module):
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = Linear(model.hidden_size, model.intermediate_size)
-        self.up_proj = Linear(model.hidden_size, model.intermediate_size)
-        self.down_proj = Linear(model.intermediate_size, model.hidden_size)
+        hidden, ffn, bias = model.hidden_size, model.intermediate_size, model.mlp_bias
+        self.gate_proj = Linear(hidden, ffn, bias=bias)
+        self.up_proj = Linear(hidden, ffn, bias=bias)
+        self.down_proj = Linear(ffn, hidden, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -177,7 +190,14 @@ class TeleFLM(nn.Module):
         self.config = config
         self.model = Decoder(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        self.tie()
         self.set_multipliers(config.input_mult, config.logit_multiplier)
+
+    def tie(self) -> None:
+        """Have the head be the embedding where the model says so and both are here: at first, and
+        after what makes parameters anew, as each would be one of its own."""
+        if not self.config.has_head and hasattr(self.model, "embed_tokens"):
+            self.lm_head.weight = self.model.embed_tokens.weight
 
     def set_multipliers(self, input_multiplier: float, logit_multiplier: float) -> None:
         """Set what the embedding output and the logits are scaled by."""

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from teleflm.config.model import ModelConfig
-from teleflm.model.axes import parameter_of
-from teleflm.model.network import TeleFLM
+from teleflm.model.axes import own_name, parameter_of
+from teleflm.model.network import Embedding, Linear, RMSNorm, TeleFLM
 from teleflm.model.region import Region, entries, row_stretches, whole
 from teleflm.model.rope import Rope
 
@@ -32,13 +32,19 @@ class Processes(Protocol):
 
 
 class StreamedLinear(nn.Module):
-    """y = x Wᵀ for x (…, in); W (out, in) is read anew in each call."""
+    """y = x Wᵀ + b for x (…, in); W (out, in) is read anew in each call, b is kept."""
 
     def __init__(
-        self, read: ReadWeight, name: str, shape: tuple[int, ...], processes: Processes
+        self,
+        read: ReadWeight,
+        name: str,
+        shape: tuple[int, ...],
+        processes: Processes,
+        bias: Tensor | None,
     ) -> None:
         super().__init__()
         self._read, self._name, self._shape, self._processes = read, name, shape, processes
+        self._bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.new_zeros(*x.shape[:-1], self._shape[0])
@@ -49,7 +55,7 @@ class StreamedLinear(nn.Module):
                 y[..., region[0]] = F.linear(x, weight.to(x.dtype))
 
         self._processes.fill(y, multiply)
-        return y
+        return y if self._bias is None else y + self._bias
 
 
 class StreamedEmbedding(nn.Module):
@@ -101,15 +107,23 @@ def streamed_network(
     """
     with torch.device("meta"):
         network = TeleFLM(model)
-    for name, parameter in list(network.named_parameters()):
-        path, shape = name.removesuffix(".weight"), tuple(parameter.shape)
-        if parameter_of(name).is_gain:
-            gain = nn.Parameter(read(name, whole(shape)).to(dtype), requires_grad=False)
-            network.get_submodule(path).weight = gain
-        elif path.endswith("embed_tokens"):
-            network.set_submodule(path, StreamedEmbedding(read, name, shape, processes, dtype))
-        else:
-            network.set_submodule(path, StreamedLinear(read, name, shape, processes))
+
+    def line(name: str) -> Tensor:
+        return read(name, whole(parameter_of(name).shape(model))).to(dtype)
+
+    for path, module in list(network.named_modules()):
+        name = own_name(model, f"{path}.weight")
+        if isinstance(module, RMSNorm):
+            module.weight = nn.Parameter(line(name), requires_grad=False)
+        elif isinstance(module, Embedding | Linear):
+            shape = tuple(module.weight.shape)
+            streamed: nn.Module
+            if isinstance(module, Embedding):
+                streamed = StreamedEmbedding(read, name, shape, processes, dtype)
+            else:
+                bias = None if module.bias is None else line(f"{path}.bias")
+                streamed = StreamedLinear(read, name, shape, processes, bias)
+            network.set_submodule(path, streamed)
     network.model.rope = Rope(model)
     network.set_multipliers(model.input_mult, model.logit_multiplier)
     return network

@@ -6,11 +6,20 @@ No process group is needed here, so that a laptop can ask what rank 417 of 896 w
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from itertools import accumulate
+from math import prod
 
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import PipelineSchedule, TrainingConfig
-from teleflm.model.axes import PARAMETERS, Axis, Parameter
-from teleflm.model.region import Region, entries
+from teleflm.model.axes import (
+    EMBEDDING,
+    HEAD,
+    PARAMETERS,
+    Axis,
+    Parameter,
+    own_name,
+    parameters_of,
+)
+from teleflm.model.region import Region
 
 # What tensor parallelism splits; the hidden axis stays whole on every rank.
 TENSOR_PARALLEL = frozenset({Axis.VOCAB, Axis.HEADS, Axis.KV_HEADS, Axis.FFN})
@@ -90,12 +99,12 @@ def stage_layers(model: ModelConfig, stages: int) -> list[range]:
     Embedding and head weigh what they have of parameters. Each further layer goes to the stage that
     is least loaded with it, so the heaviest stage is as light as can be.
     """
-    layer = sum(
-        _size(parameter, model) for pattern, parameter in PARAMETERS.items() if "*" in pattern
-    )
+    rows = parameters_of(model)
+    layer = sum(prod(row.shape(model)) for pattern, row in rows.items() if "*" in pattern)
     loads = [layer] * stages
-    loads[0] += _size(PARAMETERS["model.embed_tokens.weight"], model)
-    loads[-1] += _size(PARAMETERS["lm_head.weight"], model)
+    # Also where it is tied: both ends hold it then.
+    for end, name in ((0, EMBEDDING), (-1, HEAD)):
+        loads[end] += prod(PARAMETERS[name].shape(model))
     lightest = [(load, stage) for stage, load in enumerate(loads)]
     heapify(lightest)
     counts = [1] * stages
@@ -105,10 +114,6 @@ def stage_layers(model: ModelConfig, stages: int) -> list[range]:
         heapreplace(lightest, (load + layer, stage))
     ends = list(accumulate(counts))
     return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
-
-
-def _size(parameter: Parameter, model: ModelConfig) -> int:
-    return entries(tuple(slice(0, size) for size in parameter.shape(model)))
 
 
 def stages_of(layout: Layout, rank: int) -> list[int]:
@@ -145,24 +150,27 @@ def regions(layout: Layout, model: ModelConfig, rank: int) -> dict[str, Region]:
     """What a rank holds of each of its parameters, in the true (unpadded) tensor.
 
     Tensor parallelism splits its dim evenly, then data-parallel sharding cuts dim 0 of what is
-    left as `torch.chunk` does. What lies in the padding of the vocabulary is left out.
+    left as `torch.chunk` does. What lies in the padding of the vocabulary is left out. A tied
+    embedding is with both ends of the pipeline.
     """
     place, layers = layout.place(rank), stage_layers(model, layout.stages)
     held: dict[str, Region] = {}
-    for pattern, parameter in PARAMETERS.items():
+    for pattern, parameter in parameters_of(model).items():
         region = _region(parameter, model, layout, place)
         for stage in stages_of(layout, rank):
-            held.update((name, region) for name in _names(pattern, stage, layers))
+            held.update((name, region) for name in _names(pattern, stage, layers, model))
     return held
 
 
-def _names(pattern: str, stage: int, layers: list[range]) -> list[str]:
+def _names(pattern: str, stage: int, layers: list[range], model: ModelConfig) -> list[str]:
     """The parameters of a stage that a row of the axes table stands for: the embedding is with the
     first layer, norm and head with the last."""
     if "*" in pattern:
         return [pattern.replace("*", str(layer)) for layer in layers[stage]]
-    home = 0 if pattern.startswith("model.embed_tokens") else len(layers) - 1
-    return [pattern] if stage == home else []
+    homes = {0 if pattern == EMBEDDING else len(layers) - 1}
+    if pattern == own_name(model, HEAD):
+        homes.add(len(layers) - 1)
+    return [pattern] if stage in homes else []
 
 
 def _region(parameter: Parameter, model: ModelConfig, layout: Layout, place: Place) -> Region:

@@ -9,7 +9,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from teleflm.config.model import ModelConfig
-from teleflm.model.axes import Axis, parameter_of
+from teleflm.model.axes import Axis, own_name, parameter_of
 from teleflm.model.loss import IGNORED
 from teleflm.model.region import Region
 from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
@@ -19,6 +19,7 @@ from teleflm.parallel.recipe import Recipe, build_stages
 from teleflm.parallel.shard import Shard, square_norm
 from teleflm.parallel.stage import Stage
 from teleflm.parallel.tensor import spread_mask
+from teleflm.parallel.tied import tied_ends
 
 
 class ManyRanks:
@@ -43,8 +44,9 @@ class ManyRanks:
         held = regions(layout, model, mesh.rank)
         self.regions: Mapping[str, Region] | None = held
         self.shards = _shards(held, mesh, self._stages)
-        self._pipeline = None
+        self._pipeline, self._tied = None, None
         if layout.pp > 1:
+            self._tied = tied_ends(model, mesh, self.shards)
             micro_batches = self._share // self._micro_batch
             self._pipeline = Pipeline(
                 self._stages, mesh, recipe.parallel.schedule, micro_batches, recipe.gathered
@@ -57,6 +59,8 @@ class ManyRanks:
             total = self._accumulate(batch, predictions)
         for shard in self.shards:
             shard.take_gradient()
+        if self._tied is not None:
+            self._tied.sum_gradients()
         return self._sum_of_losses(total)
 
     def _accumulate(self, batch: Tensor, predictions: int) -> Tensor:
@@ -111,6 +115,8 @@ def _shards(held: Mapping[str, Region], mesh: Mesh, stages: Sequence[Stage]) -> 
             assert isinstance(parameter, DTensor), "fully_shard makes every parameter one"
             is_split = sharded_dim(parameter_of(name)) is not None
             is_counted = place.dp_replicate == 0 and (is_split or place.tp == 0)
+            own = own_name(stage.network.config, name)
             local = nn.Parameter(parameter.to_local().detach())
-            shards.append(Shard(name, parameter, local, held[name], is_counted))
+            # As a tied head it is the first stage's, which counts it.
+            shards.append(Shard(own, parameter, local, held[own], is_counted and own == name))
     return shards

@@ -30,6 +30,7 @@ def materialise(
     """
     with _memory.get() or nullcontext():
         module.to_empty(device=device)
+        network.tie()
         network.model.rope = Rope(model)
         network.set_multipliers(model.input_mult, model.logit_multiplier)
 

@@ -101,7 +101,8 @@ def _shard(stage: Stage, mesh: Mesh, recipe: Recipe) -> None:
     }
     decoder = stage.network.model
     groups = [*decoder.layers, stage]
-    if hasattr(decoder, "embed_tokens"):
+    # What is tied is gathered once for both, with the head.
+    if stage.is_first and not (stage.is_last and not stage.network.config.has_head):
         groups.insert(0, decoder.embed_tokens)
     for module in groups:
         fully_shard(module, **options)

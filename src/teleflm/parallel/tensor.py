@@ -38,9 +38,10 @@ _SEQUENCE = Shard(1)
 def apply_tensor_parallel(network: TeleFLM, mesh: DeviceMesh) -> None:
     """Split a network (or a stage of one) over the tensor-parallel ranks of `mesh`."""
     plan: dict[str, ParallelStyle] = {}
-    for name, _ in network.named_parameters():
-        path = name.removesuffix(".weight")
-        plan[path] = _style(parameter_of(name), network.get_submodule(path))
+    for name, _ in network.named_parameters(remove_duplicate=False):
+        path, _, kind = name.rpartition(".")
+        if kind == "weight":  # which its module's bias goes with
+            plan[path] = _style(parameter_of(name), network.get_submodule(path))
     for path, module in network.named_modules():
         # Its linears read the same whole sequence: gathered once, at the door.
         if isinstance(module, Attention):
@@ -48,6 +49,7 @@ def apply_tensor_parallel(network: TeleFLM, mesh: DeviceMesh) -> None:
         elif isinstance(module, MLP):
             plan[path] = _gather_first(1)
     parallelize_module(network, mesh, plan)
+    network.tie()
 
 
 def _gather_first(inputs: int) -> ParallelStyle:
@@ -60,7 +62,9 @@ def _gather_first(inputs: int) -> ParallelStyle:
 def _style(parameter: Parameter, module: nn.Module) -> ParallelStyle:
     dim = sharded_dim(parameter)
     if dim is None:
-        return SequenceParallel()
+        # A norm by head sees this rank's heads (B, S, heads, d), at all positions.
+        is_by_head = not parameter.is_stream_gain
+        return SequenceParallel(sequence_dim=2 if is_by_head else 1, use_local_output=is_by_head)
     if isinstance(module, Embedding):
         return _ShardedEmbedding()
     if parameter.axes[0] is Axis.VOCAB:

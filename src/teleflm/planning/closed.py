@@ -119,6 +119,9 @@ def _collectives(share: Share) -> dict[str, Traffic]:
         ends = 2 * len(share.layers)
         add("pp.send", m * (ends - share.has_embedding - share.has_head), stream)
         add("pp.recv", m * (ends - share.has_embedding - share.has_head), stream)
+        if share.tied and (share.has_embedding or share.has_head):
+            for kind in ("pp.send", "pp.recv"):
+                add(kind, 1, -(-share.embedding // share.layout.dp_shard) * share.master)
     groups = share.groups
     if share.layout.dp_shard > 1:
         # A pipeline gathers weights once a step, else each micro-batch does, forward and backward.

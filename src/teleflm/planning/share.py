@@ -11,7 +11,7 @@ from teleflm.growth.fold import dim_masks
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.place import place_layers
 from teleflm.growth.plan import growth_steps
-from teleflm.model.axes import PARAMETERS, Axis
+from teleflm.model.axes import Axis, parameters_of
 from teleflm.model.loss import chunk_rows
 from teleflm.parallel.layout import (
     Layout,
@@ -33,11 +33,12 @@ class Share:
         pipeline_rank: where it stands.
         layers: how many, in each of its stages.
         has_embedding, has_head: whether it is first, and last.
+        tied: whether the embedding is the head too.
         micro_batches: in a step.
         tokens: of a micro-batch.
         sequence: positions of a sequence.
         hidden, head_dim, heads_width, groups_width, ffn: widths.
-        block_matrices, block: entries of a block's matrices, and with its gains.
+        block_matrices, block: entries of a block's matrices, and of all its parameters.
         masked: of each of its layers, by stage, entries of the matrices that growth masks multiply.
         embedding, head: entries of each.
         loss_rows: tokens whose logits exist at a time.
@@ -55,6 +56,7 @@ class Share:
     layers: tuple[int, ...]
     has_embedding: bool
     has_head: bool
+    tied: bool
     micro_batches: int
     tokens: int
     sequence: int
@@ -97,8 +99,10 @@ class Share:
 
     @property
     def groups(self) -> list[int]:
-        """Entries of what travels together between data-parallel ranks."""
-        ends = [self.embedding] * self.has_embedding + [self.root] * self.has_head
+        """Entries of what travels together between data-parallel ranks. A tied embedding goes with
+        the head where both are here."""
+        is_one = self.tied and self.has_head
+        ends = [self.embedding] * (self.has_embedding and not is_one) + [self.root] * self.has_head
         return [self.block] * sum(self.layers) + ends
 
     @property
@@ -134,6 +138,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         layers=tuple(map(len, stages)),
         has_embedding=pipeline_rank == 0,
         has_head=pipeline_rank == layout.pp - 1,
+        tied=not model.has_head,
         micro_batches=training.global_batch // layout.dp // micro,
         tokens=tokens,
         sequence=length,
@@ -142,8 +147,8 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         heads_width=Axis.HEADS.size(model) // layout.tp,
         groups_width=Axis.KV_HEADS.size(model) // layout.tp,
         ffn=model.intermediate_size // layout.tp,
-        block_matrices=_block_entries(padded, layout.tp, gains=False),
-        block=_block_entries(padded, layout.tp, gains=True),
+        block_matrices=_block_entries(padded, layout.tp, matrices_only=True),
+        block=_block_entries(padded, layout.tp, matrices_only=False),
         masked=tuple(tuple(masked.get(layer, 0) for layer in layers) for layers in stages),
         embedding=rows * model.hidden_size,
         head=rows * model.hidden_size,
@@ -158,11 +163,11 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     )
 
 
-def _block_entries(model: ModelConfig, tp: int, *, gains: bool) -> int:
+def _block_entries(model: ModelConfig, tp: int, *, matrices_only: bool) -> int:
     return sum(
         prod(parameter.shape(model)) // (tp if sharded_dim(parameter) is not None else 1)
-        for pattern, parameter in PARAMETERS.items()
-        if "*" in pattern and (gains or not parameter.is_gain)
+        for pattern, parameter in parameters_of(model).items()
+        if "*" in pattern and (parameter.is_matrix or not matrices_only)
     )
 
 
@@ -179,7 +184,7 @@ def _masked(parent: ModelConfig, growth: GrowthConfig | None, tp: int) -> dict[i
     return {
         layer: sum(
             prod(parameter.shape(new)) // (tp if sharded_dim(parameter) is not None else 1)
-            for pattern, parameter in PARAMETERS.items()
+            for pattern, parameter in parameters_of(new).items()
             if "*" in pattern
             and any(dim_masks(opening, pattern.replace("*", str(layer)), parameter))
         )

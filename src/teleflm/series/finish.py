@@ -12,7 +12,7 @@ from teleflm.certificate.record import FP32_BOUND
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.open import Opened, open_state
-from teleflm.config.huggingface import ExportKind
+from teleflm.config.formats import ExportKind
 from teleflm.config.series import SeriesConfig
 from teleflm.errors import CheckFailedError
 from teleflm.files import write_whole

@@ -13,7 +13,8 @@ from teleflm.checkpoint.folder import AT_ONCE
 from teleflm.checkpoint.open import Opened, open_state
 from teleflm.checkpoint.save import check_place
 from teleflm.checkpoint.stream import state_bytes, write_state
-from teleflm.config.huggingface import ExportKind, to_huggingface
+from teleflm.config.formats import ExportKind
+from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader

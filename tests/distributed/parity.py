@@ -60,6 +60,7 @@ class Case:
         ramp: inside a growth, its masks half open.
         clip: largest gradient norm; infinite for none.
         compiled: blocks go through torch.compile.
+        features: fields of the model that are on.
     """
 
     name: str
@@ -70,21 +71,30 @@ class Case:
     ramp: bool = False
     clip: float = 1e9
     compiled: bool = False
+    features: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> ModelConfig:
+        """What it trains."""
+        return CHILD.model_copy(update=dict.fromkeys(self.features, True))
 
 
 @cache
-def _start(ramp: bool) -> TrainingState:
+def _start(ramp: bool, features: tuple[str, ...]) -> TrainingState:
     """The state that a case begins with, whole."""
+    parent, child = (
+        model.model_copy(update=dict.fromkeys(features, True)) for model in (PARENT, CHILD)
+    )
     if not ramp:
-        return trained_state(CHILD, 2)
-    grown = grow(trained_state(PARENT, 2), CHILD, ramp=8, seed=1)
+        return trained_state(child, 2)
+    grown = grow(trained_state(parent, 2), child, ramp=8, seed=1)
     return replace(grown, step=grown.step + 3)
 
 
 @cache
-def _reference(dtype: str, ramp: bool, clip: float) -> dict[str, Any]:
+def _reference(dtype: str, ramp: bool, clip: float, features: tuple[str, ...]) -> dict[str, Any]:
     """One process's gradients at equal weights, its losses, norms and what it ends with."""
-    start = _start(ramp)
+    start = _start(ramp, features)
     learner = Learner(start, OPTIMIZER, _DTYPES[dtype])
     found: dict[str, Any] = {"losses": [], "norms": [], "ends": []}
     for step in range(start.step, start.step + STEPS):
@@ -114,10 +124,11 @@ def compare(case: Case) -> dict[str, float]:
         dtype=case.dtype,
         compile=case.compiled,
     )
-    engine = ManyRanks(CHILD, mesh, Recipe(case.parallel, training, _DTYPES[case.dtype]))
-    start = _start(case.ramp)
-    learner = Learner(_part(start, regions(case.layout, CHILD, rank)), OPTIMIZER, engine=engine)
-    expected = _reference(case.dtype, case.ramp, case.clip)
+    model = case.model
+    engine = ManyRanks(model, mesh, Recipe(case.parallel, training, _DTYPES[case.dtype]))
+    start = _start(case.ramp, case.features)
+    learner = Learner(_part(start, regions(case.layout, model, rank)), OPTIMIZER, engine=engine)
+    expected = _reference(case.dtype, case.ramp, case.clip, case.features)
     worst = dict.fromkeys(("gradients", "values", "losses", "evaluation"), 0.0)
 
     def note(kind: str, found: torch.Tensor, whole: torch.Tensor, region: Region) -> None:

@@ -50,6 +50,18 @@ CASES += [
     Case(f"{kind}:{name}", TWO_EACH, **{**work, "parallel": ParallelConfig(schedule=kind)})
     for kind, (name, work) in product(("interleaved", "zero_bubble"), WORK.items())
 ]
+BIASES = ("qkv_bias", "o_bias", "mlp_bias")
+FEATURES = {"tied": ("tie_word_embeddings",), "biased": BIASES, "normed": ("qk_norm",)}
+CASES += [
+    Case(f"tp-pp-dp-shard:{feature}:{name}", COMPOSED["tp-pp-dp-shard"], features=on, **WORK[name])
+    for (feature, on), name in product(FEATURES.items(), ("plain", "all"))
+]
+EVERY: dict[str, Any] = {**ALL, "features": sum(FEATURES.values(), ())}
+CASES += [Case(f"{axis}:features", layout, **EVERY) for axis, layout in SINGLE.items()]
+CASES += [
+    Case(f"{kind}:features", TWO_EACH, parallel=ParallelConfig(schedule=kind), **EVERY)
+    for kind in ("interleaved", "zero_bubble")
+]
 COMPILED: dict[str, Any] = {**ALL, "dtype": "fp32", "compiled": True}
 CASES.append(Case("tp-dp-shard:compiled", Layout(tp=2, dp_shard=2), **COMPILED))
 # Once more, with what is on disk by then: code of another rank would give other gradients.

@@ -196,7 +196,8 @@ class TeleFLM(nn.Module):
     def tie(self) -> None:
         """Have the head be the embedding where the model says so and both are here: at first, and
         after what makes parameters anew, as each would be one of its own."""
-        if not self.config.has_head and hasattr(self.model, "embed_tokens"):
+        ends_here = hasattr(self.model, "embed_tokens") and hasattr(self, "lm_head")
+        if ends_here and not self.config.has_head:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def set_multipliers(self, input_multiplier: float, logit_multiplier: float) -> None:

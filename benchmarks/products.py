@@ -5,7 +5,7 @@ import time
 import torch
 
 from teleflm.config.model import ModelConfig
-from teleflm.model.axes import PARAMETERS
+from teleflm.model.axes import EMBEDDING, PARAMETERS
 
 _REPEATS = 6
 
@@ -19,7 +19,7 @@ def product_rate(model: ModelConfig, tokens: int, dtype: torch.dtype) -> float:
     flops = seconds = 0.0
     known: dict[tuple[int, int], float] = {}
     for pattern, parameter in PARAMETERS.items():
-        if parameter.is_gain or pattern == "model.embed_tokens.weight":
+        if not parameter.is_matrix or pattern == EMBEDDING:
             continue
         rows, columns = parameter.shape(model)
         if (rows, columns) not in known:

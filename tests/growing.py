@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from teleflm.checkpoint.open import Opened
 from teleflm.config.growth import DepthOperator, WidthConfig, WidthOperator
-from teleflm.config.model import ModelConfig
+from teleflm.config.model import FEATURES, ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import Event
 from teleflm.growth.grow import Growth
@@ -134,6 +134,7 @@ def growths(
         "mup_base_width": draw(st.sampled_from([8, 256])),
         "matrix_init_std": 0.05,
         "vector_init_std": 0.05,
+        **{feature: draw(st.booleans()) for feature in FEATURES},
     }
     multipliers = st.sampled_from([0.4, 0.7, 1.0, 1.3, 2.0])
     parent, child = (

@@ -189,7 +189,7 @@ def test_a_silent_file_means_its_family_s_defaults() -> None:
     ("given", "field"),
     [
         ({"model_type": "mistral"}, "sliding_window = 4096"),
-        ({"tie_word_embeddings": True}, "tie_word_embeddings"),
+        ({"model_type": "mistral", "sliding_window": None, "mlp_bias": True}, "mlp_bias = True"),
         (
             {"rope_parameters": {"rope_type": "longrope"}},
             "rope_parameters is of the kind",

@@ -16,11 +16,12 @@ import teleflm as package
 from teleflm.certificate import certify
 from teleflm.cli.main import app
 from teleflm.config.model import ModelConfig
+from teleflm.config.resolve import resolve_model
 from teleflm.data import store as store_module
 from teleflm.data.store import TokenStore
 from teleflm.demo import story
 from teleflm.errors import StoppedError
-from teleflm.model.axes import PARAMETERS
+from teleflm.model.axes import parameters_of
 from teleflm.parallel import launcher
 from teleflm.training import loop
 from tests.conftest import Command
@@ -129,7 +130,7 @@ def test_inspect_a_preset(teleflm: Command, preset: str, count: int, published: 
     assert (found["parameters"], found["parameters_published"]) == (count, published)
     assert found["config"]["vocab_size"] == 80_000
     assert found["axes"]["model.layers.*.self_attn.q_proj.weight"] == ["heads", "hidden"]
-    assert list(found["axes"]) == list(PARAMETERS)
+    assert list(found["axes"]) == list(parameters_of(resolve_model(preset)))
     assert "step" not in found
     shown = teleflm("inspect", preset).out
     assert f"{count:,} parameters" in shown

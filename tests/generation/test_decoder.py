@@ -108,9 +108,9 @@ def test_weights_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> Non
     """No copy of an ordinary network: what the products read are its parameters."""
     read: set[int] = set()
 
-    def spy(x: Tensor, weight: Tensor) -> Tensor:
+    def spy(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         read.add(weight.data_ptr())
-        return product(x, weight)
+        return product(x, weight, bias)
 
     monkeypatch.setattr("teleflm.generation.decoder.product", spy)
     network = network_of(2, torch.float32)

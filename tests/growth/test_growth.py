@@ -212,7 +212,7 @@ def test_the_table_folds_every_width_axis_somewhere() -> None:
     folded = {axis for parameter in PARAMETERS.values() for axis in parameter.folds}
     assert folded == {Axis.HIDDEN, Axis.HEADS, Axis.FFN}
     for pattern, parameter in PARAMETERS.items():
-        writes_stream = Axis.HIDDEN in parameter.axes[:1] and len(parameter.axes) == 2
+        writes_stream = Axis.HIDDEN in parameter.axes[:1] and not parameter.is_gain
         assert writes_stream == parameter.writes_branch, pattern
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleflm.config.model import ModelConfig
+from teleflm.config.model import FEATURES, ModelConfig
 from teleflm.config.resolve import PUBLISHED_PARAMETERS, resolve_model
 from teleflm.model.axes import (
     PARAMETERS,
@@ -59,11 +59,12 @@ def test_counts_at_padded_vocabularies(preset: str, vocabulary: int, count: int)
 
 
 SIZES = st.integers(1, 12)
+ON = st.sets(st.sampled_from(FEATURES))
 
 
-@given(SIZES, SIZES, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), SIZES)
+@given(SIZES, SIZES, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), SIZES, ON)
 def test_the_table_is_the_network_s_state_dict(
-    hidden: int, ffn: int, layers: int, groups: int, queries: int, vocabulary: int
+    hidden: int, ffn: int, layers: int, groups: int, queries: int, vocabulary: int, on: set[str]
 ) -> None:
     model = ModelConfig(
         vocab_size=vocabulary,
@@ -73,9 +74,9 @@ def test_the_table_is_the_network_s_state_dict(
         num_attention_heads=groups * queries,
         num_key_value_heads=groups,
         head_dim=4,
-    )
+    ).model_copy(update=dict.fromkeys(on, True))
     with torch.device("meta"):
-        state = TeleFLM(model).state_dict()
+        state = dict(TeleFLM(model).named_parameters())
     names = list(parameter_names(model))
     assert list(state) == names
     assert [tuple(t.shape) for t in state.values()] == [parameter_of(n).shape(model) for n in names]
@@ -99,7 +100,7 @@ def test_masks_fold_into_what_writes_the_stream_and_reads_new_units() -> None:
         assert set(row.folds) <= set(row.axes), pattern
         if row.writes_branch:
             assert row.axes[0] is Axis.HIDDEN
-            assert row.axes[1] in row.folds
+            assert set(row.axes) == set(row.folds)
 
 
 def test_names() -> None:
@@ -128,6 +129,7 @@ def test_every_size_is_read_off_an_axis() -> None:
         Axis.HIDDEN: 32,
         Axis.HEADS: 32,
         Axis.KV_HEADS: 16,
+        Axis.HEAD_DIM: 8,
         Axis.FFN: 48,
     }
     assert prod(PARAMETERS["lm_head.weight"].shape(MODEL)) == 40 * 32

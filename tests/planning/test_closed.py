@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from teleflm.config.model import FEATURES
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.parallel.choose import layout_for
 from teleflm.planning.closed import closed_form
@@ -29,8 +30,12 @@ GROWTH = {
     "num_key_value_heads": 3,
 }
 DEEPER = {"num_hidden_layers": 2}
+TIED = {"tie_word_embeddings": True}
+NORMED = {"qk_norm": True}
+EVERY = dict.fromkeys(FEATURES, True)
 # Ranks, the one that is run (the first of its pipeline rank), `parallel`, what of `training`, and
-# of the model before a growth.
+# of the model before a growth;
+# what all of its models have may come behind.
 LAYOUTS: dict[str, tuple[Any, ...]] = {
     "one-process": (1, 0, {}, {}),
     "one-process-selective": (1, 0, {"activation_checkpointing": "selective"}, {}),
@@ -94,23 +99,35 @@ LAYOUTS: dict[str, tuple[Any, ...]] = {
     ),
     "fp32-grows": (4, 0, {"tp": 2, "pp": 2}, {"dtype": "fp32"}, GROWTH),
     "dp-deeper": (4, 0, {"gather_dtype": "bf16"}, {}, DEEPER),
+    "dp-tied": (4, 0, {}, {}, None, TIED),
+    "tp-pp-last-tied": (8, 6, {"tp": 2, "pp": 2}, {}, None, TIED),
+    "tp-normed": (2, 0, {"tp": 2}, {}, None, NORMED),
+    "zero-bubble-normed": (2, 0, {"pp": 2, "schedule": "zero_bubble"}, {}, None, NORMED),
+    "features": (1, 0, {}, {}, None, EVERY),
+    "tp-pp-features": (8, 0, {"tp": 2, "pp": 2, "gather_dtype": "bf16"}, {}, None, EVERY),
+    "selective-features": (1, 0, {"activation_checkpointing": "selective"}, {}, None, EVERY),
+    "full-grows-features": (1, 0, {"activation_checkpointing": "full"}, {}, GROWTH, EVERY),
 }
 # Losses, norms, gains and what pipeline ranks agree on: of no weight, and left out.
 SMALL = 1 << 14
 
 
 def run_of(
-    parallel: dict[str, Any], training: dict[str, Any], before: dict[str, Any] | None = None
+    parallel: dict[str, Any],
+    training: dict[str, Any],
+    before: dict[str, Any] | None = None,
+    features: dict[str, bool] | None = None,
 ) -> RunConfig:
+    model = MODEL | (features or {})
     data: dict[str, Any] = {
         "run_dir": "run",
-        "model": MODEL,
+        "model": model,
         "data": {"path": "store", "sequence_length": 256},
         "training": {"steps": 1, "global_batch": 8, "micro_batch": 1, "dtype": "bf16"} | training,
         "parallel": parallel,
     }
     if before is not None:
-        data |= {"model": MODEL | before, "growth": {"to": MODEL, "ramp": 10}}
+        data |= {"model": model | before, "growth": {"to": model, "ramp": 10}}
     return resolve_run(data, "the test")
 
 

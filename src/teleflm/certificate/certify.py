@@ -7,6 +7,7 @@ tensors: whether they are what the lineage says.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from teleflm.certificate.bench import ROWS, STEPS, Bench, in_memory, positions
 from teleflm.certificate.function import function_error, random_tokens
 from teleflm.certificate.record import Certificate
 from teleflm.certificate.trajectory import own_text, sharpened, trajectory_error
+from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import Event, Lineage
 from teleflm.growth.grow import replayed
@@ -81,10 +83,17 @@ def certify_on(
         tuple(event.operator for event in growths),
         regrown,
         rounded=bench.learner is None and not growths,
+        tie=_tie(parent.model, child.model),
         layout={axis: getattr(bench.layout, axis) for axis in ("tp", "pp", "dp")},
     )
     # To the last digit, so that all come to the same verdict.
     return bench.ranks.from_first(lambda: certificate)
+
+
+def _tie(before: ModelConfig, after: ModelConfig) -> Literal["kept", "dropped"] | None:
+    if before.has_head:
+        return None
+    return "dropped" if after.has_head else "kept"
 
 
 def growths_since(before: Lineage, after: Lineage) -> tuple[Event, ...]:

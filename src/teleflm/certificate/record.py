@@ -1,7 +1,7 @@
 """What a certificate holds: figures, bounds and the verdict."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 FP64_BOUND, FP32_BOUND, TRAJECTORY_BOUND = 1e-12, 1e-5, 1e-12
 
@@ -43,6 +43,8 @@ class Certificate:
         regrown: whether every tensor is, bit for bit, what these growths make of the parent's;
             None where the lineage does not lead from the parent to it.
         rounded: whether the two are compared by weights that were rounded to float32.
+        tie: of a parent whose embedding is its head, what became of that: `kept`, or `dropped`;
+            None where nothing was tied.
         layout: how the ranks that measured it stood: `tp`, `pp` and `dp`.
     """
 
@@ -51,6 +53,7 @@ class Certificate:
     operators: tuple[str, ...] = ()
     regrown: bool | None = None
     rounded: bool = False
+    tie: Literal["kept", "dropped"] | None = None
     layout: dict[str, int] = field(default_factory=dict)
 
     @property

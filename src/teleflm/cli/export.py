@@ -35,11 +35,13 @@ def export(
     from teleflm.checkpoint.export import export as export_model
     from teleflm.checkpoint.export import export_bytes
     from teleflm.checkpoint.open import open_state
-    from teleflm.config.families import default_format
+    from teleflm.config.families import formats_of
     from teleflm.data.progress import byte_progress
 
     source = open_state(checkpoint)
-    kind = kind or default_format(source.state.model)
+    if kind is None:
+        held = formats_of(source.state.model)
+        kind = held[0] if held else "granite"
     with byte_progress("exporting", export_bytes(source.state.model, dtype)) as tell:
         export_model(source, out, kind, dtype, force=force, tell=tell)
     typer.echo(f"{out}: {source.name} as {kind} in {dtype}")

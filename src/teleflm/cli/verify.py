@@ -93,6 +93,8 @@ def _tell(source: Path, grown: Path, certificate: "Certificate", as_json: bool) 
             if certificate.regrown
             else "tensors: not what the lineage says"
         )
+    if certificate.tie is not None:
+        lines.append(f"tie: {_TIES[certificate.tie]}")
     if certificate.first_difference is not None:
         lines.append(f"first difference: {certificate.first_difference}")
     if as_json:
@@ -107,6 +109,12 @@ def _tell(source: Path, grown: Path, certificate: "Certificate", as_json: bool) 
         raise CheckFailedError(f"{grown} is not {source} exactly: {why}")
     if not as_json:
         typer.echo("exact")
+
+
+_TIES = {
+    "kept": "the embedding is the head too, as before",
+    "dropped": "the head is a matrix of its own now",
+}
 
 
 def _keep(grown: Path, certificate: "Certificate") -> None:

@@ -92,11 +92,9 @@ def family_of(kind: ExportKind) -> Family:
     return FAMILIES["TeleFLM" if kind == "teleflm" else kind]
 
 
-def default_format(model: ModelConfig) -> ExportKind:
-    """Granite's, whose weights are untouched, or where it cannot say what `model` is the first that
-    can."""
-    kinds: tuple[ExportKind, ...] = get_args(ExportKind)
-    return next((kind for kind in kinds if not any(_problems(model, kind))), kinds[0])
+def formats_of(model: ModelConfig) -> list[ExportKind]:
+    """The formats that can say what `model` is, Granite's first, which leaves weights untouched."""
+    return [kind for kind in get_args(ExportKind) if not any(_problems(model, kind))]
 
 
 def check_holds(model: ModelConfig, kind: ExportKind) -> None:
@@ -107,8 +105,8 @@ def check_holds(model: ModelConfig, kind: ExportKind) -> None:
     """
     problem = next(_problems(model, kind), None)
     if problem is not None:
-        others = [other for other in get_args(ExportKind) if not any(_problems(model, other))]
-        way_out = f"export as {' or '.join(others)}" if others else "no other format can either"
+        others = " or ".join(formats_of(model))
+        way_out = f"export as {others}" if others else "no other format can either"
         raise ConfigError(f"{problem} cannot be said in the layout of {kind}; {way_out}")
 
 

@@ -17,6 +17,7 @@ from teleflm.config.run import Recomputation
 _EXPENSIVE = frozenset(
     {
         torch.ops.aten.mm.default,
+        torch.ops.aten.addmm.default,  # one with a bias
         torch.ops.aten._scaled_dot_product_efficient_attention.default,
         torch.ops.aten._scaled_dot_product_flash_attention.default,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,

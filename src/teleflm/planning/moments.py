@@ -154,6 +154,11 @@ def _block(share: Share) -> int:
     attention += 4 * share.tokens * share.heads_width // share.head_dim
     if share.compute < 4:
         attention += 4 * share.sequence * share.head_dim * share.compute
+    if share.qk_norm:
+        # Their inputs, as `_norm` keeps its own; what they give RoPE does not keep.
+        entries = share.heads_width + share.groups_width
+        heads = entries // share.head_dim
+        attention += share.tokens * (share.norm_keeps * entries + heads) * share.wide
     mlp = 4 * share.tokens * share.ffn * share.compute
     copies = share.block_matrices * share.compute if share.casts else 0
     return 2 * _norm(share) + attention + mlp + copies

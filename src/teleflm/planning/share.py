@@ -34,6 +34,7 @@ class Share:
         layers: how many, in each of its stages.
         has_embedding, has_head: whether it is first, and last.
         tied: whether the embedding is the head too.
+        qk_norm: whether queries and keys have norms by head.
         micro_batches: in a step.
         tokens: of a micro-batch.
         sequence: positions of a sequence.
@@ -57,6 +58,7 @@ class Share:
     has_embedding: bool
     has_head: bool
     tied: bool
+    qk_norm: bool
     micro_batches: int
     tokens: int
     sequence: int
@@ -139,6 +141,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         has_embedding=pipeline_rank == 0,
         has_head=pipeline_rank == layout.pp - 1,
         tied=not model.has_head,
+        qk_norm=model.qk_norm,
         micro_batches=training.global_batch // layout.dp // micro,
         tokens=tokens,
         sequence=length,

@@ -187,7 +187,7 @@ def relative_error(ours: Tensor, reference: Tensor) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_computes_the_same_function(
-    found: dict[str, dict[str, Any]], name: str, kind: str
+    found: dict[str, dict[str, Any]], name: str, kind: ExportKind
 ) -> None:
     got = found[f"{name}-{kind}"]
     network = build_model(MODELS[name], weights_of(MODELS[name]), torch.float32)

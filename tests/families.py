@@ -46,6 +46,8 @@ LLAMA3 = {
     "original_max_position_embeddings": 16,
 }
 ATTENTION_BIAS = {"attention_bias": True, "mlp_bias": True}
+IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # its own are beyond 97
+UNTIED = {"tie_word_embeddings": False}
 TIED = {"tie_word_embeddings": True}
 YARN = {**LINEAR, "rope_type": "yarn", "original_max_position_embeddings": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -60,6 +62,30 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", TIED),
     "qwen3": ("Qwen3", {"attention_bias": True}),
     "tied qwen3": ("Qwen3", TIED),
+    "mistral window": ("Mistral", {"sliding_window": 9}),
+    "qwen2 window": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    ),
+    "qwen3 window": (
+        "Qwen3",
+        {
+            "use_sliding_window": True,
+            "sliding_window": 9,
+            "layer_types": ["full_attention", "sliding_attention"],
+        },
+    ),
+    "smollm3": ("SmolLM3", {"no_rope_layer_interval": 2, **IDS}),
+    "smollm3 window": (
+        "SmolLM3",
+        {
+            "no_rope_layers": [0, 0],
+            "use_sliding_window": True,
+            "sliding_window": 9,
+            **IDS,
+            **UNTIED,
+        },
+    ),
     "linear": ("Mistral", {"sliding_window": None, "rope_parameters": LINEAR}),
 }
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"

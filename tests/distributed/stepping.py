@@ -37,7 +37,7 @@ def evaluation_peak(data: dict[str, Any]) -> int:
     config = resolve_run(data, "the test")
     layout = layout_for(config, dist.get_world_size())
     mesh = build_mesh(layout, dist.get_rank(), torch.device("cpu"))
-    engine = engine_of(config, mesh, torch.device("cpu"))
+    engine = engine_of(config, config.final_model, mesh, torch.device("cpu"))
     for shard in engine.shards:
         shard.local.data.fill_(0.02)
     rows = torch.zeros(config.training.global_batch, config.data.sequence_length + 1).long()

@@ -74,7 +74,9 @@ def test_flops_are_those_of_pytorch() -> None:
     # It counts the CPU's flash attention as nothing, so attention is done by its definition.
     config = config_of()
     state = filled_state(empty_state(config, layout_for(config, 1), 0))
-    learner = Learner(state, config.optimizer, engine=engine_of(config, None, torch.device("cpu")))
+    learner = Learner(
+        state, config.optimizer, engine=engine_of(config, state.model, None, torch.device("cpu"))
+    )
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         learner.accumulate(batch_of(config))
     assert sum(dry_run(config, 1, 0).flops.values()) == counter.get_total_flops()

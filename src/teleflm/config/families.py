@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from teleflm.config.formats import ExportKind
+from teleflm.config.layers import unsaid_layers
 from teleflm.config.model import FEATURES, ModelConfig
 from teleflm.errors import ConfigError
 
@@ -83,6 +84,18 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(
         "Qwen3ForCausalLM", {**_QWEN, "head_dim": 128}, _TIE | _ATTENTION, always=("qk_norm",)
     ),
+    "smollm3": Family(
+        "SmolLM3ForCausalLM",
+        {
+            "vocab_size": 128_256,
+            "max_position_embeddings": 32_768,
+            "rms_norm_eps": 1e-6,
+            "num_key_value_heads": 4,
+            "rope_theta": 2_000_000.0,
+            "tie_word_embeddings": True,
+        },
+        _TIE | _ATTENTION | _MLP,
+    ),
 }
 """By `model_type`."""
 
@@ -112,6 +125,7 @@ def check_holds(model: ModelConfig, kind: ExportKind) -> None:
 
 def _problems(model: ModelConfig, kind: ExportKind) -> Iterator[str]:
     yield from family_of(kind).lacks(model)
+    yield from unsaid_layers(model, kind)
     if kind == "llama" and model.hidden_size % model.num_attention_heads:
         yield (
             f"hidden_size {model.hidden_size}, no multiple of num_attention_heads "

@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-ExportKind = Literal["granite", "llama", "mistral", "qwen2", "qwen3", "teleflm"]
+ExportKind = Literal["granite", "llama", "mistral", "qwen2", "qwen3", "smollm3", "teleflm"]

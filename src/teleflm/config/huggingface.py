@@ -10,6 +10,7 @@ from typing import Any
 
 from teleflm.config.families import FAMILIES, check_holds, family_of
 from teleflm.config.formats import ExportKind
+from teleflm.config.layers import read_layers, write_layers
 from teleflm.config.model import ModelConfig
 from teleflm.config.rope import read_rope
 from teleflm.errors import ConfigError
@@ -65,7 +66,7 @@ def _fields(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     fields = {key: data[key] for key in _SHARED if data.get(key) is not None}
     theta, fields["rope_scaling"] = read_rope(data, source)
     fields["rope_theta"] = _number({"rope_theta": theta}, "rope_theta", theta, source)
-    fields |= family.features(data)
+    fields |= family.features(data) | read_layers(data, source)
     fields["input_mult"], fields["output_mult"] = _multipliers(data, source)
     return fields
 
@@ -118,6 +119,7 @@ def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
         "tie_word_embeddings": False,
         "use_cache": True,
         **family_of(kind).settings(model),
+        **write_layers(model, kind),
         **_own_fields(model, kind),
     }
 
@@ -148,7 +150,7 @@ def _own_fields(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
             "residual_multiplier": 1.0,
         }
     if kind != "teleflm":
-        return {"pretraining_tp": 1} if kind == "llama" else {"sliding_window": None}
+        return {"pretraining_tp": 1} if kind == "llama" else {}
     return {
         "pretraining_tp": 1,
         "use_mup": True,
@@ -169,17 +171,12 @@ def _number(data: Mapping[str, Any], key: str, default: float, source: str) -> f
 
 def _refuse_foreign_features(data: Mapping[str, Any], source: str) -> None:
     switches = FAMILIES[data["model_type"]].switches
-    window = data.get("sliding_window")
-    if data["model_type"].startswith("qwen") and not data.get("use_sliding_window"):
-        window = None
     refused = {
         **{
             field: bool(data.get(field)) and field not in switches
             for field in ("tie_word_embeddings", "attention_bias", "mlp_bias")
         },
         "quantization_config": data.get("quantization_config") is not None,
-        # A window as wide as the context hides nothing.
-        "sliding_window": window is not None and window < data["max_position_embeddings"],
         "hidden_act": data.get("hidden_act", "silu") not in ("silu", "swish"),
     }
     for field, is_foreign in refused.items():

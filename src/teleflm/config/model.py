@@ -1,6 +1,6 @@
 """The shape of a model, in Hugging Face's field names."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,9 @@ from teleflm.config.rope import RopeScaling, YarnRope
 FEATURES = ("qkv_bias", "o_bias", "mlp_bias", "qk_norm", "tie_word_embeddings")
 """Fields of a model that say which parameters it has, whatever its size."""
 
+# A list is one too: behind a validator pydantic has Python's, and would not take it (2.14).
+_Layers = Annotated[tuple[int, ...], Field(strict=False)]
+
 
 class ModelConfig(Strict):
     """A Llama-like decoder: RoPE, RMSNorm, SwiGLU. Tele-FLM's own has none of the features that
@@ -18,7 +21,9 @@ class ModelConfig(Strict):
     embedding that is the head too (`tie_word_embeddings`).
 
     `num_key_value_heads` defaults to `num_attention_heads` (multi-head attention) and `head_dim`
-    to `hidden_size / num_attention_heads`. `rope_scaling` stretches RoPE over a longer context.
+    to `hidden_size / num_attention_heads`. `rope_scaling` stretches RoPE over a longer context. A
+    position of the layers in `sliding_layers` sees the last `sliding_window` ones, its own among
+    them, and those in `nope_layers` have no RoPE (SmolLM3).
     `input_mult` scales the embedding output; the logits are scaled by `logit_multiplier`. The two
     `*_init_std` are standard deviations at the µP base width (Tele-FLM, arXiv 2404.16645: 0.004
     vector-like, 0.024 / sqrt(width/256) matrix-like).
@@ -40,6 +45,9 @@ class ModelConfig(Strict):
     mlp_bias: bool = False
     qk_norm: bool = False
     tie_word_embeddings: bool = False
+    sliding_window: int | None = Field(default=None, ge=1)
+    sliding_layers: _Layers = ()
+    nope_layers: _Layers = ()
     input_mult: float = Field(default=1.0, gt=0)
     output_mult: float = Field(default=1.0, gt=0)
     mup_base_width: int = Field(default=256, ge=1)
@@ -73,6 +81,17 @@ class ModelConfig(Strict):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; RoPE rotates pairs, make it even")
+        for name in ("sliding_layers", "nope_layers"):
+            named = getattr(self, name)
+            if [layer for layer in range(self.num_hidden_layers) if layer in named] != list(named):
+                raise ValueError(
+                    f"{name} {list(named)}: name layers from 0 to {self.num_hidden_layers - 1}, "
+                    "each once and in their order"
+                )
+        if bool(self.sliding_layers) != (self.sliding_window is not None):
+            raise ValueError(
+                "sliding_window and sliding_layers go together; give both, or neither of them"
+            )
         if isinstance(self.rope_scaling, YarnRope) and self.rope_theta == 1.0:
             raise ValueError(
                 "rope_theta 1.0 gives every pair one frequency, which yarn cannot scale"

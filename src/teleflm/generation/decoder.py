@@ -78,6 +78,7 @@ class _Layer:
     def __init__(self, block: Block, dtype: torch.dtype) -> None:
         attention, mlp = block.self_attn, block.mlp
         self._head_dim = attention.head_dim
+        self._has_rope, self._window = attention.has_rope, attention.window
         self._before_attention = _Norm(block.input_layernorm)
         self._q, self._k, self._v, self._o = (
             _Linear(linear, dtype)
@@ -97,8 +98,10 @@ class _Layer:
         y = self._before_attention(x)
         q, k, v = (linear(y).view(shape) for linear in (self._q, self._k, self._v))
         q, k, v = (part.transpose(1, 2) for part in (self._q_norm(q), self._k_norm(k), v))
-        keys, values = cache.append(apply_rope(k, cos, sin), v)
-        y = causal_attention(apply_rope(q, cos, sin), keys, values)
+        if self._has_rope:
+            q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+        keys, values = cache.append(k, v)
+        y = causal_attention(q, keys, values, self._window)
         x = x + self._o(y.transpose(1, 2).reshape(*x.shape[:2], -1))
         y = self._before_mlp(x)
         return x + self._down(F.silu(self._gate(y)) * self._up(y))

@@ -12,9 +12,11 @@ from teleflm.config.growth import (
     WidthConfig,
     with_grown_eps,
 )
+from teleflm.config.layers import LAYER_KINDS
 from teleflm.config.model import ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.event import Event
+from teleflm.growth.kinds import with_kinds
 from teleflm.growth.operators import grown_value
 from teleflm.growth.place import copied_layers, place_layers
 from teleflm.growth.plan import growth_steps
@@ -102,7 +104,9 @@ def events_of(standing: Standing, growth: Growth) -> list[Event]:
             f"{standing.step}; train to the end of its ramp first"
         )
     to = with_grown_eps(standing.model, growth.to, growth.width)
-    events = []
+    # What a target does not say it has of its parent, as it was.
+    names_kinds = any(getattr(to, field) != getattr(standing.model, field) for field in LAYER_KINDS)
+    events: list[Event] = []
     for step in growth_steps(standing.model, to, growth.width, growth.depth):
         old, new = step.parent.num_hidden_layers, step.child.num_hidden_layers
         layers = place_layers(old, new, growth.place if new > old else "even", growth.distances)
@@ -114,11 +118,16 @@ def events_of(standing: Standing, growth: Growth) -> list[Event]:
         if step.operator == "clone":
             imbalance = _IMBALANCE if growth.symmetry != "keep" else 0.0
             more |= {"symmetry": growth.symmetry, "imbalance": imbalance}
+        source = events[-1].to if events else step.parent
+        is_named = names_kinds and new == to.num_hidden_layers
+        child = with_kinds(
+            step.child, source, layers, more.get("copies", ()), to if is_named else None
+        )
         events.append(
             standing.event(
                 step.operator,
-                step.child,
-                source=step.parent,
+                child,
+                source=source,
                 seed=growth.seed,
                 layers=layers,
                 parent=growth.parent,

@@ -15,7 +15,10 @@ _SIZES = {
 }
 _LAYERS = "num_hidden_layers"
 # Growing changes sizes; these say what function the sizes belong to.
-_MUST_STAY = ("head_dim", "vocab_size", "rope_theta", "rope_scaling", "mup_base_width", *FEATURES)
+_MUST_STAY = (
+    *("head_dim", "vocab_size", "rope_theta", "rope_scaling", "mup_base_width", "sliding_window"),
+    *FEATURES,
+)
 _MUST_NOT_SHRINK = (
     "hidden_size",
     "intermediate_size",

@@ -109,10 +109,12 @@ class RMSNorm(nn.Module):
 
 class Attention(nn.Module):
     """Causal self-attention with RoPE; grouped queries where G < heads, and norms of queries and
-    keys where the model has them."""
+    keys where the model has them. `layer` says whether it has RoPE and how far it sees."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.window = model.sliding_window if layer in model.sliding_layers else None
+        self.has_rope = layer not in model.nope_layers
         heads, groups = model.num_attention_heads, model.num_key_value_heads
         self.head_dim = model.head_dim
         bias = model.qkv_bias
@@ -128,12 +130,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None) -> Tensor:
         # (B, S, heads·d) → (B, heads, S, d); -1, since tensor parallelism may hold fewer heads.
         shape = (*x.shape[:2], -1, self.head_dim)
-        q = apply_rope(self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2), cos, sin)
-        k = apply_rope(self.k_norm(self.k_proj(x).view(shape)).transpose(1, 2), cos, sin)
+        q = self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(shape)).transpose(1, 2)
+        if self.has_rope:
+            q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
         v = self.v_proj(x).view(shape).transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
-        y = causal_attention(q, k, v)
+        y = causal_attention(q, k, v, self.window)
         return self.o_proj(y.transpose(1, 2).reshape(*x.shape[:2], -1))
 
 
@@ -154,10 +158,10 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm decoder layer; the residual stream stays in the parameters' precision."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(model.hidden_size, model.rms_norm_eps)
-        self.self_attn = Attention(model)
+        self.self_attn = Attention(model, layer)
         self.post_attention_layernorm = RMSNorm(model.hidden_size, model.rms_norm_eps)
         self.mlp = MLP(model)
 
@@ -174,7 +178,7 @@ class Decoder(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = Embedding(model.vocab_size, model.hidden_size)
-        self.layers = nn.ModuleList(Block(model) for _ in range(model.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(model, layer) for layer in range(model.num_hidden_layers))
         self.norm = RMSNorm(model.hidden_size, model.rms_norm_eps)
         self.rope = Rope(model)
 

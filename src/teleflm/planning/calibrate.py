@@ -173,7 +173,7 @@ def _stepping(config: RunConfig) -> Callable[[], Seconds]:
     """What takes a step of the run on one device, and measures it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = start_state(config, Mixture([], None, None), Ranks())
-    learner = _Timed(state, config.optimizer, engine=engine_of(config, None, device))
+    learner = _Timed(state, config.optimizer, engine=engine_of(config, state.model, None, device))
     size = (config.training.global_batch, config.data.sequence_length + 1)
     batch = torch.randint(config.model.vocab_size, size, device=device)
     clip = config.optimizer.clip

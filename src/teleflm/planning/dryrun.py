@@ -211,7 +211,9 @@ def counted_step(
         tensors: what the step runs in, where those are fake.
         alike: whether passes of a pipeline that are alike are done once; of fake tensors only.
     """
-    learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, batch.device))
+    learner = Learner(
+        state, config.optimizer, engine=engine_of(config, state.model, mesh, batch.device)
+    )
     kept: dict[str, int] = {}
 
     def judge(*_: float) -> Verdict:

@@ -11,6 +11,7 @@ import torch
 from teleflm.checkpoint.load import find_checkpoint
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.base import write_yaml
+from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer_files import copy_tokenizer, has_tokenizer
@@ -77,7 +78,7 @@ def prepare(
             state = in_precision(state, manifest.config, config)
     else:
         state = start_state(config, mixture, ranks, held)
-    learner = Learner(state, config.optimizer, engine=engine_of(config, mesh, device))
+    learner = Learner(state, config.optimizer, engine=engine_of(config, state.model, mesh, device))
     run = Run(config, state, learner, mixture, sources, ranks)
     is_over = run.step >= run.last_step
     if not (is_over and found is not None):
@@ -127,10 +128,12 @@ def _write_down(config: RunConfig, mixture: Mixture, fresh: bool) -> None:
     write_yaml(directory / "config.yaml", config)
 
 
-def engine_of(config: RunConfig, mesh: Mesh | None, device: torch.device) -> Engine:
-    """What computes a run's steps on this rank of a mesh, or where there is none on its own; the
-    weights are yet to be filled in."""
-    model, weights = config.final_model, master_dtype(config)
+def engine_of(
+    config: RunConfig, model: ModelConfig, mesh: Mesh | None, device: torch.device
+) -> Engine:
+    """What computes a run's steps with `model` on this rank of a mesh, or where there is none on
+    its own; the weights are yet to be filled in."""
+    weights = master_dtype(config)
     compiled = compiles(config, device)
     training = config.training.model_copy(update={"compile": compiled})
     if mesh is not None:

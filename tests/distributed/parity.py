@@ -61,6 +61,7 @@ class Case:
         clip: largest gradient norm; infinite for none.
         compiled: blocks go through torch.compile.
         features: fields of the model that are on.
+        kinds: whether some layers see a window only, and some have no RoPE.
     """
 
     name: str
@@ -72,19 +73,16 @@ class Case:
     clip: float = 1e9
     compiled: bool = False
     features: tuple[str, ...] = ()
-
-    @property
-    def model(self) -> ModelConfig:
-        """What it trains."""
-        return CHILD.model_copy(update=dict.fromkeys(self.features, True))
+    kinds: bool = False
 
 
 @cache
-def _start(ramp: bool, features: tuple[str, ...]) -> TrainingState:
+def _start(ramp: bool, features: tuple[str, ...], kinds: bool) -> TrainingState:
     """The state that a case begins with, whole."""
-    parent, child = (
-        model.model_copy(update=dict.fromkeys(features, True)) for model in (PARENT, CHILD)
-    )
+    update: dict[str, Any] = dict.fromkeys(features, True)
+    if kinds:
+        update |= {"sliding_window": 5, "sliding_layers": (1,), "nope_layers": (1,)}
+    parent, child = (model.model_copy(update=update) for model in (PARENT, CHILD))
     if not ramp:
         return trained_state(child, 2)
     grown = grow(trained_state(parent, 2), child, ramp=8, seed=1)
@@ -92,9 +90,11 @@ def _start(ramp: bool, features: tuple[str, ...]) -> TrainingState:
 
 
 @cache
-def _reference(dtype: str, ramp: bool, clip: float, features: tuple[str, ...]) -> dict[str, Any]:
+def _reference(
+    dtype: str, ramp: bool, clip: float, features: tuple[str, ...], kinds: bool
+) -> dict[str, Any]:
     """One process's gradients at equal weights, its losses, norms and what it ends with."""
-    start = _start(ramp, features)
+    start = _start(ramp, features, kinds)
     learner = Learner(start, OPTIMIZER, _DTYPES[dtype])
     found: dict[str, Any] = {"losses": [], "norms": [], "ends": []}
     for step in range(start.step, start.step + STEPS):
@@ -124,11 +124,12 @@ def compare(case: Case) -> dict[str, float]:
         dtype=case.dtype,
         compile=case.compiled,
     )
-    model = case.model
-    engine = ManyRanks(model, mesh, Recipe(case.parallel, training, _DTYPES[case.dtype]))
-    start = _start(case.ramp, case.features)
-    learner = Learner(_part(start, regions(case.layout, model, rank)), OPTIMIZER, engine=engine)
-    expected = _reference(case.dtype, case.ramp, case.clip, case.features)
+    start = _start(case.ramp, case.features, case.kinds)
+    recipe = Recipe(case.parallel, training, _DTYPES[case.dtype])
+    engine = ManyRanks(start.model, mesh, recipe)
+    held = regions(case.layout, start.model, rank)
+    learner = Learner(_part(start, held), OPTIMIZER, engine=engine)
+    expected = _reference(case.dtype, case.ramp, case.clip, case.features, case.kinds)
     worst = dict.fromkeys(("gradients", "values", "losses", "evaluation"), 0.0)
 
     def note(kind: str, found: torch.Tensor, whole: torch.Tensor, region: Region) -> None:

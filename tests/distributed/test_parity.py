@@ -56,7 +56,7 @@ CASES += [
     Case(f"tp-pp-dp-shard:{feature}:{name}", COMPOSED["tp-pp-dp-shard"], features=on, **WORK[name])
     for (feature, on), name in product(FEATURES.items(), ("plain", "all"))
 ]
-EVERY: dict[str, Any] = {**ALL, "features": sum(FEATURES.values(), ())}
+EVERY: dict[str, Any] = {**ALL, "features": sum(FEATURES.values(), ()), "kinds": True}
 CASES += [Case(f"{axis}:features", layout, **EVERY) for axis, layout in SINGLE.items()]
 CASES += [
     Case(f"{kind}:features", TWO_EACH, parallel=ParallelConfig(schedule=kind), **EVERY)

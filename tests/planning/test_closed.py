@@ -31,6 +31,7 @@ GROWTH = {
 }
 DEEPER = {"num_hidden_layers": 2}
 TIED = {"tie_word_embeddings": True}
+WINDOWS = {"sliding_window": 64, "sliding_layers": [1, 2, 3], "max_position_embeddings": 1024}
 NORMED = {"qk_norm": True}
 EVERY = dict.fromkeys(FEATURES, True)
 # Ranks, the one that is run (the first of its pipeline rank), `parallel`, what of `training`, and
@@ -103,6 +104,12 @@ LAYOUTS: dict[str, tuple[Any, ...]] = {
     "tp-pp-last-tied": (8, 6, {"tp": 2, "pp": 2}, {}, None, TIED),
     "tp-normed": (2, 0, {"tp": 2}, {}, None, NORMED),
     "zero-bubble-normed": (2, 0, {"pp": 2, "schedule": "zero_bubble"}, {}, None, NORMED),
+    "windows": (1, 0, {}, {}, None, WINDOWS),
+    "full-windows": (1, 0, {"activation_checkpointing": "full"}, {}, None, WINDOWS),
+    "selective-windows": (1, 0, {"activation_checkpointing": "selective"}, {}, None, WINDOWS),
+    "tp-pp-windows": (8, 0, {"tp": 2, "pp": 2, "gather_dtype": "bf16"}, {}, None, WINDOWS),
+    "pp-last-windows": (2, 1, {"pp": 2}, {}, None, WINDOWS),
+    "zero-bubble-windows": (2, 1, {"pp": 2, "schedule": "zero_bubble"}, {}, None, WINDOWS),
     "features": (1, 0, {}, {}, None, EVERY),
     "tp-pp-features": (8, 0, {"tp": 2, "pp": 2, "gather_dtype": "bf16"}, {}, None, EVERY),
     "selective-features": (1, 0, {"activation_checkpointing": "selective"}, {}, None, EVERY),
@@ -116,13 +123,13 @@ def run_of(
     parallel: dict[str, Any],
     training: dict[str, Any],
     before: dict[str, Any] | None = None,
-    features: dict[str, bool] | None = None,
+    features: dict[str, Any] | None = None,
 ) -> RunConfig:
     model = MODEL | (features or {})
     data: dict[str, Any] = {
         "run_dir": "run",
         "model": model,
-        "data": {"path": "store", "sequence_length": 256},
+        "data": {"path": "store", "sequence_length": model["max_position_embeddings"]},
         "training": {"steps": 1, "global_batch": 8, "micro_batch": 1, "dtype": "bf16"} | training,
         "parallel": parallel,
     }

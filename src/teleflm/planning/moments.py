@@ -131,6 +131,7 @@ def _stage(share: Share, index: int) -> int:
     size = share.layers[index] * _block_kept(share)
     if share.recomputation == "none":
         size += _folded(share, sum(share.masked[index]))
+        size += share.windowed[index] * _window(share)
     if share.layout.pp > 1:
         # What it gives stays, and what it is given, which its first norm may keep anyway.
         size += _stream(share) * (not last)
@@ -214,11 +215,17 @@ def _folded(share: Share, masked: int) -> int:
     return 0 if share.casts else masked * share.compute
 
 
+def _window(share: Share) -> int:
+    """What attention adds to its scores in a layer that sees a window only."""
+    return share.sequence**2 * share.attention
+
+
 def _again(share: Share) -> int:
     """What of a block is computed again."""
     if share.recomputation == "none":
         return 0
     block = _block(share) + _folded(share, max(map(max, share.masked)))
+    block += _window(share) * any(share.windowed)
     if share.recomputation == "selective":
         return block - _block_kept(share)
     return block - (_stream(share) if share.stream == share.wide else 0)

@@ -40,6 +40,7 @@ class Share:
         sequence: positions of a sequence.
         hidden, head_dim, heads_width, groups_width, ffn: widths.
         block_matrices, block: entries of a block's matrices, and of all its parameters.
+        windowed: in each of its stages, layers whose window is narrower than a sequence.
         masked: of each of its layers, by stage, entries of the matrices that growth masks multiply.
         embedding, head: entries of each.
         loss_rows: tokens whose logits exist at a time.
@@ -69,6 +70,7 @@ class Share:
     ffn: int
     block_matrices: int
     block: int
+    windowed: tuple[int, ...]
     masked: tuple[tuple[int, ...], ...]
     embedding: int
     head: int
@@ -127,6 +129,8 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
     length = config.data.sequence_length
     stages = stage_layers(model, layout.stages)[pipeline_rank :: layout.pp]
     masked = _masked(config.model, config.growth, layout.tp)
+    is_narrow = model.sliding_window is not None and model.sliding_window < length
+    windowed = set(model.sliding_layers if is_narrow else ())
     # One process alone gathers nothing.
     alone = layout.ranks == 1
     stream = recipe.weights.itemsize if alone else recipe.gathered.itemsize
@@ -152,6 +156,7 @@ def share_of(config: RunConfig, layout: Layout, pipeline_rank: int, device: str)
         ffn=model.intermediate_size // layout.tp,
         block_matrices=_block_entries(padded, layout.tp, matrices_only=True),
         block=_block_entries(padded, layout.tp, matrices_only=False),
+        windowed=tuple(len(windowed.intersection(layers)) for layers in stages),
         masked=tuple(tuple(masked.get(layer, 0) for layer in layers) for layers in stages),
         embedding=rows * model.hidden_size,
         head=rows * model.hidden_size,

@@ -383,3 +383,14 @@ def test_inside_a_document_nothing_marks_a_beginning(folders: dict[str, Path], k
     assert loaded.marks_beginnings == (kind != "named")
     whole = [*loaded.encode("The ship\n"), *loaded.encode_inside("sailed past")]
     assert whole == loaded.encode("The ship\nsailed past")
+
+
+def test_a_family_s_ids_begin_and_end_no_text(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copyfile(folders["named"] / "tokenizer.json", tmp_path / "tokenizer.json")
+    # As an export of a folder whose config.json is silent: the family's, which nobody meant.
+    (tmp_path / "config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
+    (tmp_path / "generation_config.json").write_text("{}")
+    assert Tokenizer.load(tmp_path).eos_id is None
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|begin|>"}))
+    loaded = Tokenizer.load(tmp_path)
+    assert (loaded.end_ids, loaded.encode_prompt("")) == ({0}, [0])

@@ -54,7 +54,7 @@ def special_ids(folder: Path | None) -> Ids:
     """
     if folder is None:
         return dict.fromkeys(SPECIAL_IDS)
-    config, named = _model_config(folder), _named_ids(folder)
+    config, named = _model_config(folder), named_ids(folder)
     if not config:
         return {**named, **_ids_of(folder / GENERATION)}
     family = _OF_FAMILIES.get(config.get("model_type", ""), {})
@@ -79,17 +79,24 @@ def generation_config(folder: Path | None) -> dict[str, Any]:
         return dict.fromkeys(SPECIAL_IDS)
     file = folder / GENERATION
     if not file.is_file():
-        return dict(named_or_said_ids(folder))
+        return {**named_ids(folder), **_said(_model_config(folder))}
     _ids_of(file)
     # Which release wrote it, and from what, is not said of what we write.
     written = read_object(file).items()
     return {k: v for k, v in written if k[0] != "_" and k != "transformers_version"}
 
 
-def named_or_said_ids(folder: Path) -> Ids:
-    """The ids that a model's config in `folder` names, else those of the tokens that the tokenizer
-    names so; a family's are left out. Raises DataError as `special_ids`."""
-    return {**_named_ids(folder), **_said(_model_config(folder))}
+def named_ids(folder: Path) -> Ids:
+    """The ids of the tokens that the tokenizer in `folder` names; None where it names none that it
+    has. Raises DataError for a file that is no JSON object."""
+    definition = read_object(folder / DEFINITION)
+    vocabulary = definition.get("model", {}).get("vocab", {})
+    if isinstance(vocabulary, list):  # of a unigram model: pairs of a piece and its score
+        vocabulary = {piece: index for index, (piece, _) in enumerate(vocabulary)}
+    added = {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
+    names = special_tokens(folder, definition)
+    id_of = {**vocabulary, **added}
+    return {key: id_of.get(names.get(key.removesuffix("_id"))) for key in SPECIAL_IDS}
 
 
 def copy_for_text(source: Path, folder: Path) -> None:
@@ -147,17 +154,6 @@ def _model_config(folder: Path) -> dict[str, Any]:
     name = CONFIG if (folder / CONFIG).is_file() else EXCERPT
     _ids_of(folder / name)
     return read_object(folder / name)
-
-
-def _named_ids(folder: Path) -> Ids:
-    definition = read_object(folder / DEFINITION)
-    names = special_tokens(folder, definition)
-    vocabulary = definition.get("model", {}).get("vocab", {})
-    if isinstance(vocabulary, list):  # of a unigram model: pairs of a piece and its score
-        vocabulary = {piece: index for index, (piece, _) in enumerate(vocabulary)}
-    added = {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
-    id_of = {**vocabulary, **added}
-    return {key: id_of.get(names.get(key.removesuffix("_id"))) for key in SPECIAL_IDS}
 
 
 def _ids_of(file: Path) -> Ids:

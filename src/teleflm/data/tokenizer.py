@@ -20,7 +20,7 @@ from teleflm.data.special_ids import (
     check_ids,
     copy_for_text,
     generation_config,
-    named_or_said_ids,
+    named_ids,
 )
 from teleflm.data.tokenizer_files import (
     DEFINITION,
@@ -66,7 +66,7 @@ class Tokenizer:
         vocab_size: the largest token id and one.
         eos_id: the token that ends a document, None where none is named.
         end_ids: the tokens that end a text that is being written: that one, and those that
-            `generation_config.json` names.
+            `generation_config` has.
         opening: what the tokenizer itself puts before a text: a BOS, or nothing.
     """
 
@@ -101,7 +101,9 @@ class Tokenizer:
 
     def _name_ids(self) -> None:
         """Find what ends a text, and what begins an empty one."""
-        said, generating = named_or_said_ids(self._folder), generation_config(self._folder)
+        # Not by a model's config: `generate()` of transformers does not look there, and an export
+        # has a family's ids in it, which no tokenizer need know.
+        generating = generation_config(self._folder)
         ends = _several(generating.get("eos_token_id"))
         name = special_tokens(self._folder, self._content).get("eos_token")
         if name is not None:
@@ -113,9 +115,10 @@ class Tokenizer:
                     "the tokenizer anew with transformers, which adds it: save_pretrained"
                 )
         else:
-            self.eos_id = next(iter([*ends, *_several(said["eos_token_id"])]), None)
+            self.eos_id = ends[0] if ends else None
         self.end_ids = frozenset(token for token in (self.eos_id, *ends) if token is not None)
-        starts = (generating.get("bos_token_id"), said["bos_token_id"], self.eos_id)
+        named = named_ids(self._folder)["bos_token_id"]
+        starts = (generating.get("bos_token_id"), named, self.eos_id)
         self._start = next((token for token in starts if isinstance(token, int)), None)
 
     def _spelling(self) -> dict[int, list[int]]:
@@ -193,8 +196,9 @@ class Tokenizer:
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids to go on from: `text` as it stands at the beginning of a document in training.
 
-        An empty one starts from the BOS id that a model's configs name. Where they name none it
-        starts as a document does that follows another one: behind its end.
+        An empty one starts from the BOS that `generation_config` has, else from the one that the
+        tokenizer names. Without one it starts as a document does that follows another one: behind
+        its end.
 
         Raises:
             DataError: a lone surrogate, or an empty text where no token begins or ends one.

@@ -10,7 +10,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleflm.data.special_ids import special_ids
+from teleflm.data.special_ids import generation_config, special_ids
 from teleflm.data.tokenizer import Tokenizer, check_tokenizer, train_tokenizer
 from teleflm.errors import DataError
 from tests.foreign import foreign
@@ -394,3 +394,17 @@ def test_a_family_s_ids_begin_and_end_no_text(folders: dict[str, Path], tmp_path
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|begin|>"}))
     loaded = Tokenizer.load(tmp_path)
     assert (loaded.end_ids, loaded.encode_prompt("")) == ({0}, [0])
+
+
+@pytest.mark.parametrize("said", [{}, {"bos_token_id": 0}, {"bos_token_id": None}])
+def test_a_store_of_a_model_s_tokenizer_begins_after_an_end(
+    folders: dict[str, Path], tmp_path: Path, said: dict[str, Any]
+) -> None:
+    shutil.copytree(folders["named"], tmp_path / "source")
+    config = {"model_type": "llama", "eos_token_id": [1, 7], **said}
+    (tmp_path / "source" / "config.json").write_text(json.dumps(config))
+    Tokenizer.load(tmp_path / "source").save(tmp_path / "copy")
+    begins = None if "bos_token_id" in said and said["bos_token_id"] is None else 1
+    for ids in (special_ids(tmp_path / "copy"), generation_config(tmp_path / "copy")):
+        assert ids == {"bos_token_id": begins, "eos_token_id": [1, 7], "pad_token_id": None}
+    assert Tokenizer.load(tmp_path / "copy").encode_prompt("") == [1]

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class Tokenizer:
 
     def _opening(self) -> list[int]:
         # Any text shows it that has tokens of its own.
-        probes = ("a", *(self._library.decode([index]) for index in sorted(self._ids)))
+        probes = chain("a", (self._library.decode([index]) for index in sorted(self._ids)))
         probe = next((text for text in probes if self.encode(text)), "")
         bare, dressed = (
             self._library.encode(probe, add_special_tokens=added).ids for added in (False, True)

@@ -375,7 +375,8 @@ def test_the_verb_says_what_it_made_and_takes_the_tokenizer_along(
     assert f"{count:,} parameters, with a tokenizer" in done.out
     assert "importing: " in done.err
     kept = sorted(file.name for file in (tmp_path / "out" / "tokenizer").iterdir())
-    assert kept == ["generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+    ids = ["generation_config.json", "special_ids.json"]
+    assert kept == [*ids, "tokenizer.json", "tokenizer_config.json"]
     assert not list(problems(tmp_path / "out"))
 
 

@@ -101,8 +101,8 @@ def test_import_train_grow_export_and_transformers(
     ):
         done = teleflm(*command)
         assert done.code == 0, done.err
-    expected = {"bos_token_id": 0, "eos_token_id": [1, 7, 8], "pad_token_id": None}
-    assert ids_in(tmp_path / "out") == [expected, expected]
+    config = {"bos_token_id": 0, "eos_token_id": [1, 7], "pad_token_id": None}
+    assert ids_in(tmp_path / "out") == [config, {"eos_token_id": [1, 7, 8]}]
     written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert (written["do_sample"], written["top_p"]) == (True, 0.9)
 
@@ -138,6 +138,29 @@ def test_ids_travel_without_a_tokenizer(tmp_path: Path, teleflm: Command) -> Non
     assert teleflm("import", tmp_path / "b", tmp_path / "c").code == 0
     assert teleflm("export", tmp_path / "c", tmp_path / "d", "--format", "granite").code == 0
     assert ids_in(tmp_path / "d") == [expected, expected]
+
+
+@pytest.mark.parametrize("generation", [None, {}, {"eos_token_id": [5, 6], "top_k": 9}])
+@pytest.mark.parametrize("said", [{}, {"bos_token_id": None}, {"eos_token_id": 8}])
+def test_transformers_finds_in_an_export_what_it_found_in_the_source(
+    tmp_path: Path, teleflm: Command, said: dict[str, Any], generation: dict[str, Any] | None
+) -> None:
+    folder = model_folder(tmp_path / "a")
+    content = json.loads((folder / "config.json").read_text())
+    silent = {key: value for key, value in content.items() if not key.endswith("token_id")}
+    (folder / "config.json").write_text(json.dumps({**silent, **said}))
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert teleflm("import", folder, tmp_path / "b").code == 0
+    assert teleflm("export", tmp_path / "b", tmp_path / "c", "--format", "granite").code == 0
+    found = []
+    for place in (folder, tmp_path / "c"):
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(place)
+        keys = ("bos_token_id", "eos_token_id", "pad_token_id")
+        wholes = (network.config, network.generation_config)
+        found.append([getattr(whole, key) for whole in wholes for key in keys])
+    assert found[0] == found[1]
+    assert found[0][:2] == [said.get("bos_token_id", 1), said.get("eos_token_id", 2)]
 
 
 def test_a_model_of_sentencepiece_alone_is_named_with_the_way_out(

@@ -478,3 +478,13 @@ def test_exchanged_files_are_noticed(store: TokenStore, tmp_path: Path) -> None:
         TokenStore(tmp_path).train("chinese")
     with pytest.raises(DataError, match="not the tokenizer that this store was made with"):
         _ = TokenStore(tmp_path).tokenizer
+
+
+def test_a_long_document_has_no_marks_of_beginnings_inside(tmp_path: Path) -> None:
+    line = "The ship sailed past the old harbour.\n"
+    (tmp_path / "long.txt").write_text(line * 2000)
+    made = prepare([tmp_path / "long.txt"], foreign(tmp_path)["pieces"], tmp_path / "store")
+    train = made.train("long")
+    texts = [made.tokenizer.decode(train.document(i).tolist()) for i in range(len(train))]
+    assert max(map(len, texts)) > 20_000
+    assert all(set(text.split("\n")) == {line.strip(), ""} for text in texts)

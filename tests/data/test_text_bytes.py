@@ -31,8 +31,13 @@ def test_whole_documents_to_the_byte_and_shares_of_cut_ones(
     writer.close()
     sizes = read_text_bytes(tmp_path / "x", tokens)
     assert sizes is not None and sizes.tolist() == [8, 0, 50]
-    for first, last, expected in ((0, 15, 58), (0, 4, 8), (4, 5, 0), (1, 5, 6), (3, 7, 12)):
-        assert text_bytes_between(tokens, sizes, first, last) == expected
+    # The last token of each document is no text.
+    for first, last, expected in ((0, 15, 58), (0, 3, 8), (3, 5, 0), (1, 5, 16 / 3), (4, 14, 50)):
+        assert text_bytes_between(tokens, sizes, 0, first, last) == pytest.approx(expected)
+    # Nor is what begins it.
+    sizes[1] = 0
+    for first, last, expected in ((1, 15, 58), (1, 2, 4), (0, 1, 0), (4, 6, 0), (6, 10, 25)):
+        assert text_bytes_between(tokens, sizes, 1, first, last) == pytest.approx(expected)
 
 
 def test_a_writer_goes_on_from_what_was_saved(tokens: IndexedTokens, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from teleflm.data.special_ids import generation_config, special_ids
 from teleflm.data.tokenizer import Tokenizer, check_tokenizer, train_tokenizer
-from teleflm.data.tokenizer_files import special_ids
 from teleflm.errors import DataError
 from tests.foreign import foreign
 
@@ -191,7 +191,8 @@ def test_any_tokenizer_of_a_folder(folders: dict[str, Path], kind: str) -> None:
         assert loaded.encode_prompt(text) == [*loaded.opening, *ids]
         if kind != "unigram":  # which has no token for some of these characters
             assert loaded.decode(ids) == text
-    assert loaded.encode_prompt("") == ([1] if kind == "pieces" else [loaded.eos_id])
+    begins = {"named": [0], "mapped": [0], "unigram": [loaded.eos_id]}
+    assert loaded.encode_prompt("") == begins.get(kind, [1])
     assert (loaded.byte_lengths is None) == (kind in ("pieces", "unigram"))
 
 
@@ -319,3 +320,91 @@ def test_transformers_reads_it_without_our_code(tokenizer: Tokenizer, tmp_path: 
         assert ids == tokenizer.encode(text)
         assert theirs.decode(ids) == text
     assert theirs.decode([1, *tokenizer.encode("a"), 2], skip_special_tokens=True) == "a"
+
+
+def changed(folder: Path, out: Path, **parts: Any) -> Tokenizer:
+    """The tokenizer of `folder` with other parts of its definition, in `out`."""
+    shutil.copytree(folder, out)
+    content = json.loads((out / "tokenizer.json").read_text())
+    (out / "tokenizer.json").write_text(json.dumps(content | parts))
+    return Tokenizer.load(out)
+
+
+def test_what_is_unknown_is_one_token_and_not_its_name(folders: dict[str, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    loaded = Tokenizer.load(folders["unigram"])
+    theirs = transformers.AutoTokenizer.from_pretrained(folders["unigram"])
+    text = "The ship Ж sailed ☃☃"
+    unknown = theirs.convert_tokens_to_ids("<unk>")
+    assert loaded.encode(text).count(unknown) == 2
+    assert loaded.encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
+
+
+def test_the_opening_is_found_where_a_letter_is_unknown(tmp_path: Path) -> None:
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({"<s>": 0, "</s>": 1, "船": 2}, []))
+    library.add_special_tokens(["<s>", "</s>"])
+    library.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    library.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.load(tmp_path).opening == [0]
+
+
+def test_a_step_that_drops_spaces_has_other_bytes(tokenizer_dir: Path, tmp_path: Path) -> None:
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    for number, step in enumerate(("WhitespaceSplit", "BertPreTokenizer", "ByteLevel")):
+        other = byte_level if step == "ByteLevel" else {"type": step}
+        steps = {"type": "Sequence", "pretokenizers": [other, byte_level]}
+        loaded = changed(tokenizer_dir, tmp_path / str(number), pre_tokenizer=steps)
+        assert loaded.byte_lengths is None
+
+
+def test_the_same_text_has_the_same_tokens_whatever_the_file_asks_for(
+    tokenizer: Tokenizer, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    model = json.loads((tokenizer_dir / "tokenizer.json").read_text())["model"]
+    loaded = changed(tokenizer_dir, tmp_path / "a", model=model | {"dropout": 0.9})
+    assert loaded.encode("the ship sailed") == tokenizer.encode("the ship sailed")
+    cut = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    same = changed(tokenizer_dir, tmp_path / "b", truncation=cut)
+    assert same.fingerprint == tokenizer.fingerprint
+
+
+def test_an_end_of_text_that_is_no_token_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["named"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|stop|>"}))
+    with pytest.raises(DataError, match=r"calls '<\|stop\|>' .* has no such token"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["named", "pieces", "unigram"])
+def test_inside_a_document_nothing_marks_a_beginning(folders: dict[str, Path], kind: str) -> None:
+    loaded = Tokenizer.load(folders[kind])
+    assert loaded.marks_beginnings == (kind != "named")
+    whole = [*loaded.encode("The ship\n"), *loaded.encode_inside("sailed past")]
+    assert whole == loaded.encode("The ship\nsailed past")
+
+
+def test_a_family_s_ids_begin_and_end_no_text(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copyfile(folders["named"] / "tokenizer.json", tmp_path / "tokenizer.json")
+    # As an export of a folder whose config.json is silent: the family's, which nobody meant.
+    (tmp_path / "config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
+    (tmp_path / "generation_config.json").write_text("{}")
+    assert Tokenizer.load(tmp_path).eos_id is None
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|begin|>"}))
+    loaded = Tokenizer.load(tmp_path)
+    assert (loaded.end_ids, loaded.encode_prompt("")) == ({0}, [0])
+
+
+@pytest.mark.parametrize("said", [{}, {"bos_token_id": 0}, {"bos_token_id": None}])
+def test_a_store_of_a_model_s_tokenizer_begins_after_an_end(
+    folders: dict[str, Path], tmp_path: Path, said: dict[str, Any]
+) -> None:
+    shutil.copytree(folders["named"], tmp_path / "source")
+    config = {"model_type": "llama", "eos_token_id": [1, 7], **said}
+    (tmp_path / "source" / "config.json").write_text(json.dumps(config))
+    Tokenizer.load(tmp_path / "source").save(tmp_path / "copy")
+    begins = None if "bos_token_id" in said and said["bos_token_id"] is None else 1
+    for ids in (special_ids(tmp_path / "copy"), generation_config(tmp_path / "copy")):
+        assert ids == {"bos_token_id": begins, "eos_token_id": [1, 7], "pad_token_id": None}
+    assert Tokenizer.load(tmp_path / "copy").encode_prompt("") == [1]

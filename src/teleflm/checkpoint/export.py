@@ -25,16 +25,14 @@ from teleflm.config.families import family_of
 from teleflm.config.formats import ExportKind
 from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
+from teleflm.data.special_ids import CONFIG, GENERATION, generation_config, special_ids
 from teleflm.data.tokenizer_files import (
     DEFINITION,
-    GENERATION,
     SETTINGS,
     TOKENIZER_FILES,
     copy_tokenizer,
-    generation_settings,
     has_tokenizer,
     read_object,
-    special_ids,
     special_tokens,
 )
 from teleflm.errors import CheckpointError
@@ -48,7 +46,7 @@ ExportDtype = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SHARD_BYTES = 5_000_000_000  # past it, transformers' own files come in shards too
 _CODE_FILES = ("configuration_teleflm.py", "modeling_teleflm.py")
-_OWN_FILES = ("config.json", GENERATION, "README.md")
+_OWN_FILES = (CONFIG, GENERATION, "README.md")
 
 
 def export(
@@ -144,12 +142,11 @@ def _is_exported(name: str) -> bool:
 def _texts(source: Opened, kind: ExportKind, dtype: ExportDtype, card: CardFacts) -> dict[str, str]:
     """The files of an export that are no weights, but for the tokenizer's own."""
     model, tokenizer = source.ordinary.model, source.tokenizer
-    config, ids = to_huggingface(model, kind), special_ids(tokenizer)
-    settings = generation_settings(tokenizer) if tokenizer is not None else {}
+    config = {**to_huggingface(model, kind), **special_ids(tokenizer)}
     torch_dtype = str(_DTYPES[dtype]).removeprefix("torch.")
     texts = {
-        "config.json": _as_json({**config, **ids, "torch_dtype": torch_dtype}),
-        GENERATION: _as_json({**settings, **ids}),
+        CONFIG: _as_json({**config, "torch_dtype": torch_dtype}),
+        GENERATION: _as_json(generation_config(tokenizer)),
         "README.md": model_card(source, kind, dtype, card),
     }
     if kind == "teleflm":

@@ -24,7 +24,7 @@ from teleflm.checkpoint.parts import PartPlanner, all_names, parts_of
 from teleflm.checkpoint.writer import StreamingWriter
 from teleflm.config.run import RunConfig
 from teleflm.data.identity import Source
-from teleflm.data.tokenizer_files import copy_tokenizer
+from teleflm.data.special_ids import copy_for_text
 from teleflm.errors import CheckpointError
 from teleflm.files import naming_full_disk, written_aside
 from teleflm.growth.state import TrainingState
@@ -110,7 +110,7 @@ def write_manifest(folder: Path, manifest: Manifest, tokenizer: Path | None) -> 
     """Complete a folder that has all tensors: the tokenizer's files, and the manifest of all."""
     files = dict(manifest.files)
     if tokenizer is not None:
-        copy_tokenizer(tokenizer, folder / TOKENIZER)
+        copy_for_text(tokenizer, folder / TOKENIZER)
         for name, record in record_files(folder / TOKENIZER).items():
             files[f"{TOKENIZER}/{name}"] = record
     whole = manifest.model_copy(update={"files": files})

@@ -55,6 +55,7 @@ class DomainWriter:
         tokens do not say how many bytes of text they stand for, the held-out part keeps that of
         each document.
         """
+        self._tokenizer = tokenizer
         self._opening = np.array(tokenizer.opening, dtype)
         self._eos = np.array([tokenizer.eos_id], dtype)
         self._share = share
@@ -121,13 +122,21 @@ class DomainWriter:
                 self._text_bytes.add(size)
             return
         before = self._train.open_tokens
-        if not before:
+        if before:
+            self._train.extend(self._inside(piece))
+        else:
             self._train.extend(self._opening)
-        self._train.extend(piece.tokens)
+            self._train.extend(piece.tokens)
         self.counts.tokens += self._train.open_tokens - before
         self.counts.bytes += size
         if piece.ends_document:
             self._end_document()
+
+    def _inside(self, piece: Piece) -> npt.NDArray[np.integer]:
+        """The tokens of a piece that goes on with a document."""
+        if not self._tokenizer.marks_beginnings:
+            return piece.tokens
+        return np.array(self._tokenizer.encode_inside(piece.text), piece.tokens.dtype)
 
     def _end_document(self) -> None:
         if self._train.open_tokens:

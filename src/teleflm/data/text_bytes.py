@@ -80,13 +80,16 @@ def read_text_bytes(prefix: Path, tokens: IndexedTokens) -> npt.NDArray[np.int64
 
 
 def text_bytes_between(
-    tokens: IndexedTokens, sizes: npt.NDArray[np.int64], first: int, last: int
+    tokens: IndexedTokens, sizes: npt.NDArray[np.int64], opening: int, first: int, last: int
 ) -> float:
     """Bytes of text that the tokens `first` … `last - 1` stand for.
 
-    Whole documents count to the byte; of one that is cut, its tokens have equal shares.
+    Whole documents count to the byte; of one that is cut, its tokens have equal shares. The
+    `opening` tokens that begin each document and the one that ends it are no text.
     """
-    ends = np.concatenate([[0], np.cumsum(tokens.lengths)])
-    totals = np.concatenate([[0], np.cumsum(sizes)])
-    begun, done = np.interp([first, last], ends, totals)
-    return float(done - begun)
+    ends = np.cumsum(tokens.lengths)
+    totals = np.cumsum(sizes)
+    texts = np.stack([ends - tokens.lengths + opening, ends - 1], axis=1)
+    done = np.stack([totals - sizes, totals], axis=1)
+    before, after = np.interp([first, last], texts.ravel(), done.ravel())
+    return float(after - before)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from teleflm.data.find import find_corpus
 from teleflm.data.pieces import cut_pieces
 from teleflm.data.sources import Document, Reading, iterate_documents
+from teleflm.data.special_ids import (
+    begin_after_end,
+    check_ids,
+    copy_for_text,
+    generation_config,
+    named_ids,
+)
 from teleflm.data.tokenizer_files import (
     DEFINITION,
     SETTINGS,
-    begin_after_end,
-    check_ids,
-    copy_tokenizer,
-    generation_settings,
     has_tokenizer,
     missing_tokenizer,
     special_tokens,
@@ -50,6 +54,9 @@ _SETTINGS = {
     "split_special_tokens": True,
 }
 
+# A text that no token goes beyond.
+_BEFORE = "a\n"
+
 
 class Tokenizer:
     """Any tokenizer that a tokenizer.json describes. It adds nothing to a text and cleans nothing.
@@ -60,7 +67,7 @@ class Tokenizer:
         vocab_size: the largest token id and one.
         eos_id: the token that ends a document, None where none is named.
         end_ids: the tokens that end a text that is being written: that one, and those that
-            `generation_config.json` names.
+            `generation_config` has.
         opening: what the tokenizer itself puts before a text: a BOS, or nothing.
     """
 
@@ -74,9 +81,11 @@ class Tokenizer:
         except Exception as error:  # the library raises nothing narrower
             raise DataError(f"{file}: damaged tokenizer file ({error})") from error
         self._library.encode_special_tokens = True
-        # A file may ask for these; a corpus that is cut or padded in silence is a wrong one.
+        # A file may ask for these: a corpus that is cut, padded or cut up by chance is a wrong one.
         self._library.no_truncation()
         self._library.no_padding()
+        if getattr(self._library.model, "dropout", None):
+            self._library.model.dropout = None
         for token in self._content.get("added_tokens") or []:
             name, index = token["content"], self._library.token_to_id(token["content"])
             # The library numbers them on from the vocabulary, whatever the file says.
@@ -88,17 +97,30 @@ class Tokenizer:
         self._ids = set(self._library.get_vocab().values())
         self._spelt = self._spelling()
         self.vocab_size: int = max(self._ids, default=-1) + 1
-        eos = special_tokens(folder, self._content).get("eos_token")
-        self.eos_id = self._library.token_to_id(eos) if eos is not None else None
-        settings = generation_settings(folder)
-        said = settings.get("eos_token_id")
-        ends = said if isinstance(said, list) else [said]
-        if self.eos_id is None:
+        self.opening = self._opening()
+        self._name_ids()
+
+    def _name_ids(self) -> None:
+        """Find what ends a text, and what begins an empty one."""
+        # Not by a model's config: `generate()` of transformers does not look there, and an export
+        # has a family's ids in it, which no tokenizer need know.
+        generating = generation_config(self._folder)
+        ends = _several(generating.get("eos_token_id"))
+        name = special_tokens(self._folder, self._content).get("eos_token")
+        if name is not None:
+            self.eos_id = self._library.token_to_id(name)
+            if self.eos_id is None:
+                raise DataError(
+                    f"{self._folder}: calls {name!r} the token that ends a text (eos_token), and "
+                    f"{DEFINITION} has no such token; name the right one in {SETTINGS}, or write "
+                    "the tokenizer anew with transformers, which adds it: save_pretrained"
+                )
+        else:
             self.eos_id = ends[0] if ends else None
         self.end_ids = frozenset(token for token in (self.eos_id, *ends) if token is not None)
-        self.opening = self._opening()
-        starts = (settings.get("bos_token_id"), self.eos_id)
-        self._start = next((token for token in starts if token is not None), None)
+        named = named_ids(self._folder)["bos_token_id"]
+        starts = (generating.get("bos_token_id"), named, self.eos_id)
+        self._start = next((token for token in starts if isinstance(token, int)), None)
 
     def _spelling(self) -> dict[int, list[int]]:
         """How special strings are written letter by letter, where the model itself would take them
@@ -108,8 +130,17 @@ class Tokenizer:
         return {
             index: [part.id for letter in token.content for part in model.tokenize(letter)]
             for index, token in special
-            if token.special and any(part.id == index for part in model.tokenize(token.content))
+            # The unknown token stands for characters, and not for its name alone.
+            if token.special
+            and index != self._unknown()
+            and any(part.id == index for part in model.tokenize(token.content))
         }
+
+    def _unknown(self) -> int | None:
+        model = self._content["model"]
+        name = model.get("unk_token")
+        index: int | None = model.get("unk_id")
+        return index if name is None else self._library.token_to_id(name)
 
     def _as_text(self, ids: list[int]) -> list[int]:
         if not self._spelt or self._spelt.keys().isdisjoint(ids):
@@ -117,8 +148,11 @@ class Tokenizer:
         return [part for token in ids for part in self._spelt.get(token, [token])]
 
     def _opening(self) -> list[int]:
+        # Any text shows it that has tokens of its own.
+        probes = chain("a", (self._library.decode([index]) for index in sorted(self._ids)))
+        probe = next((text for text in probes if self.encode(text)), "")
         bare, dressed = (
-            self._library.encode("a", add_special_tokens=added).ids for added in (False, True)
+            self._library.encode(probe, add_special_tokens=added).ids for added in (False, True)
         )
         starts = range(len(dressed) - len(bare) + 1)
         found = (at for at in starts if dressed[at : at + len(bare)] == bare)
@@ -140,6 +174,21 @@ class Tokenizer:
         except TypeError as error:
             raise DataError(f"{text!r}: not valid Unicode text (a lone surrogate)") from error
 
+    def encode_inside(self, text: str) -> list[int]:
+        """Token ids of `text` where it goes on within a document, without a mark at its beginning.
+
+        The same as those of `encode` where nothing `marks_beginnings`.
+        """
+        before, both = self.encode(_BEFORE), self.encode(_BEFORE + text)
+        behind = len(before)
+        return both[behind:] if both[:behind] == before else self.encode(text)
+
+    @functools.cached_property
+    def marks_beginnings(self) -> bool:
+        """Whether a text begins with a token or a space that it hasn't inside a document, as that
+        of SentencePiece's pieces does."""
+        return self.encode_inside("a") != self.encode("a")
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, on all cores."""
         encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -148,8 +197,9 @@ class Tokenizer:
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids to go on from: `text` as it stands at the beginning of a document in training.
 
-        An empty one starts from the BOS id that a model's configs name. Where they name none it
-        starts as a document does that follows another one: behind its end.
+        An empty one starts from the BOS that `generation_config` has, else from the one that the
+        tokenizer names. Without one it starts as a document does that follows another one: behind
+        its end.
 
         Raises:
             DataError: a lone surrogate, or an empty text where no token begins or ends one.
@@ -199,8 +249,13 @@ class Tokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the definition, whatever its key order and white space."""
-        canonical = json.dumps(self._content, sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the definition, whatever its key order and white space.
+
+        What it says of truncation and padding, which transformers writes there, is left out.
+        """
+        unused = ("truncation", "padding")
+        content = {k: None if k in unused else v for k, v in self._content.items()}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -211,7 +266,7 @@ class Tokenizer:
         what those have before them. Where the tokenizer puts nothing there, that is the end of the
         document before.
         """
-        copy_tokenizer(self._folder, folder)
+        copy_for_text(self._folder, folder)
         # What was loaded, whatever is there by now.
         write_whole(folder / DEFINITION, self._definition)
         if not self.opening and self.eos_id is not None:
@@ -236,6 +291,10 @@ def check_tokenizer(folder: Path, vocab_size: int) -> None:
             )
 
 
+def _several(ids: int | list[int] | None) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
 def _spells_bytes(definition: Mapping[str, Any], vocabulary: Container[str]) -> bool:
     """Whether the tokens of any text are its UTF-8 bytes, no more, no fewer and no others."""
     steps = definition.get("pre_tokenizer") or {}
@@ -244,14 +303,19 @@ def _spells_bytes(definition: Mapping[str, Any], vocabulary: Container[str]) -> 
     return (
         (definition.get("decoder") or {}).get("type") == "ByteLevel"
         and definition.get("normalizer") is None
-        and any(step.get("type") == "ByteLevel" for step in steps)
-        and not any(
-            step.get("add_prefix_space") or step.get("behavior") == "Removed" for step in steps
-        )
+        and sum(step.get("type") == "ByteLevel" for step in steps) == 1
+        and all(_keeps_text(step) for step in steps)
         and model["type"] == "BPE"
         and not (model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"))
         and all(letter in vocabulary for letter in pre_tokenizers.ByteLevel.alphabet())
     )
+
+
+def _keeps_text(step: Mapping[str, Any]) -> bool:
+    """Whether a step before the model cuts a text and changes nothing of it."""
+    cuts = ("ByteLevel", "Split", "Digits", "Punctuation", "UnicodeScripts", "FixedLength")
+    removes = step.get("behavior") == "Removed"
+    return step.get("type") in cuts and not removes and not step.get("add_prefix_space")
 
 
 def _read(file: Path) -> str:

@@ -64,6 +64,7 @@ def evaluate(
         DataError: a held-out token outside the vocabulary.
     """
     lengths = mixture.tokenizer.byte_lengths if mixture.tokenizer else None
+    opening = len(mixture.tokenizer.opening) if mixture.tokenizer else 0
     vocabulary = min(vocab_size, mixture.vocab_size or vocab_size)
     nats: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -90,7 +91,8 @@ def evaluate(
                 break
         if lengths is None and domain.held_out_bytes is not None:
             # The first token is not predicted.
-            size = text_bytes_between(domain.held_out, domain.held_out_bytes, 1, count + 1)
+            sizes_of = domain.held_out_bytes
+            size = text_bytes_between(domain.held_out, sizes_of, opening, 1, count + 1)
         if count:
             nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size
     if not nats:

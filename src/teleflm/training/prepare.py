@@ -14,7 +14,8 @@ from teleflm.config.base import write_yaml
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig
 from teleflm.data.mixture import Mixture
-from teleflm.data.tokenizer_files import copy_tokenizer, has_tokenizer
+from teleflm.data.special_ids import copy_for_text
+from teleflm.data.tokenizer_files import has_tokenizer
 from teleflm.errors import ConfigError
 from teleflm.growth.event import Lineage
 from teleflm.parallel.choose import layout_for
@@ -119,7 +120,7 @@ def _write_down(config: RunConfig, mixture: Mixture, fresh: bool) -> None:
     if config.start_from is not None and fresh:
         # The special ids of a model from elsewhere too, which the text does not bring.
         parent = find_checkpoint(Path(config.start_from)) / TOKENIZER
-        copy_tokenizer(parent, own)
+        copy_for_text(parent, own)
         known = has_tokenizer(parent)
     elif config.start_from is not None:
         known = has_tokenizer(own)

@@ -15,7 +15,7 @@ Record = tuple[str, Any]
 """Where a record stands, and the record."""
 
 # Rows of a Parquet file that are decoded at once: as many as hold about this much text.
-PARQUET_BYTES = 1 << 22
+PARQUET_BYTES = 1 << 18
 MOST_ROWS = 1024
 
 _SPACE = re.compile(r"[ \t\n\r]*")

@@ -41,18 +41,16 @@ class Corpus(NamedTuple):
         return sum(file.bytes for file in self.files)
 
 
-def corpus_file(path: Path, folder: str) -> CorpusFile | None:
-    """The file at `path`, or None where its name is not one of a corpus file."""
+def _body_and_packing(name: str) -> tuple[str, str] | None:
+    """Of a corpus file of that name; None where it is no name of one."""
     # Words, not paths: there may be very many files.
-    stem, dot, suffix = path.name.lower().rpartition(".")
+    stem, dot, suffix = name.lower().rpartition(".")
     packing = ""
     if dot + suffix in PACKINGS:
         packing = dot + suffix
         _, dot, suffix = stem.rpartition(".")
     body = dot + suffix
-    if body in BODIES or (body == PARQUET and not packing):
-        return CorpusFile(path, folder, path.stat().st_size, body, packing)
-    return None
+    return (body, packing) if body in BODIES or (body == PARQUET and not packing) else None
 
 
 def find_corpus(paths: Iterable[Path]) -> Corpus:
@@ -77,10 +75,10 @@ def find_corpus(paths: Iterable[Path]) -> Corpus:
                 left_out.append(f"{path}: not read: {search.left_out()}")
             continue
         _check_there(path)
-        file = corpus_file(path, path.absolute().parent.name)
-        if file is None:
+        kind = _body_and_packing(path.name)
+        if kind is None:
             raise DataError(f"{path}: not a kind of corpus file; convert it to one of {KINDS}")
-        files.append(file)
+        files.append(CorpusFile(path, path.absolute().parent.name, path.stat().st_size, *kind))
     return Corpus(files, left_out)
 
 
@@ -123,8 +121,8 @@ class _Search:
                 self._visit(path, entry.name if folder == self._root else name)
             elif not entry.is_file():
                 self._leave_out("not files", path)
-            elif file := corpus_file(path, name):
-                self.files.append(file)
+            elif kind := _body_and_packing(entry.name):
+                self.files.append(CorpusFile(path, name, entry.stat().st_size, *kind))
             else:
                 self._leave_out("".join(path.suffixes[-1:]) or "without a suffix", path)
 

@@ -82,10 +82,10 @@ class IndexedWriter:
         """
         row = np.asarray(tokens)
         # What has the file's own type fits it.
-        if (
-            row.dtype != self._dtype
-            and row.size
-            and not (self._range.min <= row.min() and row.max() <= self._range.max)
+        if not row.size:
+            return
+        if row.dtype != self._dtype and not (
+            self._range.min <= row.min() and row.max() <= self._range.max
         ):
             raise DataError(
                 f"{self._prefix}: tokens {row.min()} to {row.max()} do not fit {self._dtype.name}"

@@ -1,9 +1,10 @@
 """The work of `data prepare`: a corpus read, tokenized and dealt to the files of its domains."""
 
+from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ class Preparation:
         pieces: list[tuple[str, str, bool]] = []
         size = 0
         for number in range(start.files, len(self._files)):
-            left_out, done = replace(reader.left_out), 0
+            left_out, done = reader.left_out, 0
             skipped = start.pieces if number == start.files else 0
             for document in reader.read(self._files[number]):
                 names.admit([document.domain])
@@ -118,10 +119,10 @@ class Preparation:
                         yield Batch(pieces, Position(number, done), left_out)
                         pieces, size = [], 0
             if pieces and self._saves.due:
-                yield Batch(pieces, Position(number + 1, 0), replace(reader.left_out))
+                yield Batch(pieces, Position(number + 1, 0), reader.left_out)
                 pieces, size = [], 0
         if pieces:
-            yield Batch(pieces, Position(len(self._files), 0), replace(reader.left_out))
+            yield Batch(pieces, Position(len(self._files), 0), reader.left_out)
 
 
 def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, DomainCounts]:
@@ -150,18 +151,20 @@ def _encoded(
     The tokenizer works without Python's lock, so reading and writing cost it no time.
     """
 
-    def encode(batch: Batch) -> list[npt.NDArray[np.integer]]:
-        return [
-            np.array(ids, dtype)
-            for ids in tokenizer.encode_batch([text for _, text, _ in batch.pieces])
-        ]
+    def rows(encoded: Future[list[list[int]]]) -> list[npt.NDArray[np.integer]]:
+        # All in one array, as one for each document takes several times as long.
+        found = encoded.result()
+        tokens = np.frombuffer(array(np.dtype(dtype).char, chain.from_iterable(found)), dtype)
+        ends = accumulate(map(len, found), initial=0)
+        return [tokens[start:end] for start, end in pairwise(ends)]
 
     with ThreadPoolExecutor(1) as thread:
-        before: tuple[Batch, Future[list[npt.NDArray[np.integer]]]] | None = None
+        before: tuple[Batch, Future[list[list[int]]]] | None = None
         for batch in batches:
-            ahead = batch, thread.submit(encode, batch)
+            texts = [text for _, text, _ in batch.pieces]
+            ahead = batch, thread.submit(tokenizer.encode_batch, texts)
             if before is not None:
-                yield before[0], before[1].result()
+                yield before[0], rows(before[1])
             before = ahead
         if before is not None:
-            yield before[0], before[1].result()
+            yield before[0], rows(before[1])

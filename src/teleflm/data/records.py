@@ -15,7 +15,7 @@ Record = tuple[str, Any]
 """Where a record stands, and the record."""
 
 # Rows of a Parquet file that are decoded at once: as many as hold about this much text.
-PARQUET_BYTES = 1 << 22
+PARQUET_BYTES = 1 << 18
 MOST_ROWS = 1024
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -42,8 +42,12 @@ def json_lines(path: Path, blocks: Iterator[bytes]) -> Iterator[Record]:
                 record = json.loads(text)
             except (ValueError, RecursionError) as error:
                 array = number == 1 and text.startswith("[")
-                hint = "; an array over several lines is a .json file" if array else ""
-                raise DataError(f"{where}: not valid JSON ({error}){hint}") from error
+                hint = (
+                    "an array over several lines is a .json file: rename it"
+                    if array
+                    else "repair or remove the line"
+                )
+                raise DataError(f"{where}: not valid JSON ({error}); {hint}") from error
             del text
             yield where, record
 
@@ -105,7 +109,9 @@ class _Characters:
 
     def error(self, what: object) -> DataError:
         """What is wrong at the place."""
-        return DataError(f"{self._path}, line {self.line}: not valid JSON ({what})")
+        return DataError(
+            f"{self._path}, line {self.line}: not valid JSON ({what}); repair or remove the record"
+        )
 
     def peek(self) -> str:
         """The next character that is no white space, or "" at the end of the file."""

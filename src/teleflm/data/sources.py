@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +100,7 @@ def note(line: str) -> None:
     print(f"note: {line}", file=sys.stderr, flush=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class LeftOut:
     """What was left out of the files that were read: records whose text is null, and files."""
 
@@ -130,12 +130,20 @@ class Reader:
             if document.text:
                 empty = False
                 yield document
-        if self.left_out.nulls > nulls:
-            self.left_out.files_with_nulls += 1
-            self.left_out.first_with_nulls = self.left_out.first_with_nulls or str(file.path)
+        # Replaced, not changed, so that who keeps it for a file need not copy it at every one.
+        before = self.left_out
+        if before.nulls > nulls:
+            self.left_out = replace(
+                self.left_out,
+                files_with_nulls=before.files_with_nulls + 1,
+                first_with_nulls=before.first_with_nulls or str(file.path),
+            )
         if empty:
-            self.left_out.empty_files += 1
-            self.left_out.first_empty = self.left_out.first_empty or str(file.path)
+            self.left_out = replace(
+                self.left_out,
+                empty_files=before.empty_files + 1,
+                first_empty=before.first_empty or str(file.path),
+            )
 
     def tell(self, files: int) -> None:
         """Tell what was left out. Raises DataError where that was everything in all `files`."""
@@ -162,7 +170,7 @@ class Reader:
         for where, record in self._records(file):
             text = _text(record, reading.text_key, where)
             if text is None:
-                self.left_out.nulls += 1
+                self.left_out = replace(self.left_out, nulls=self.left_out.nulls + 1)
             else:
                 yield Document(text, (asked and _domain(record, where)) or domain)
 
@@ -179,7 +187,10 @@ def _is_text(file: CorpusFile) -> bool:
 
 def _text(record: Any, key: str, where: str) -> str | None:
     if not isinstance(record, dict):
-        raise DataError(f"{where}: a record is an object with fields, not {_kind(record)}")
+        raise DataError(
+            f"{where}: a record is an object with fields, not {_kind(record)}; write it as "
+            f'{{"{key}": "…"}}, or remove it'
+        )
     try:
         text = _look_up(record, key)
     except KeyError:
@@ -189,7 +200,10 @@ def _text(record: Any, key: str, where: str) -> str | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise DataError(f'{where}: the field "{key}" is {_kind(text)}, not a string')
+        raise DataError(
+            f'{where}: the field "{key}" is {_kind(text)}, not a string; name the one that holds '
+            "the text with --text-key"
+        )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -232,7 +246,10 @@ def _domain(record: dict[str, Any], where: str) -> str | None:
     metadata = record.get("metadata")
     name = metadata.get("domain") if isinstance(metadata, dict) else None
     if name is not None and not isinstance(name, str):
-        raise DataError(f"{where}: metadata.domain is not a string")
+        raise DataError(
+            f"{where}: metadata.domain is {_kind(name)}, not a string; name domains by file with "
+            "--domain-by file, or all text's with --domain NAME"
+        )
     return name
 
 

@@ -52,12 +52,14 @@ def _blocks(file: CorpusFile, progress: Progress) -> Iterator[bytes]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        while block := os.read(descriptor, BLOCK_BYTES):
+        # A pipe has no size, and is read until it ends. Of a file no more is asked for than it has:
+        # the memory for a whole block takes longer than reading a small file does.
+        while block := os.read(descriptor, min(left, BLOCK_BYTES) if left > 0 else BLOCK_BYTES):
             progress(len(block))
             yield block
             left -= len(block)
             if not left:
-                break  # a pipe has no size, and is read until it ends
+                break
     finally:
         os.close(descriptor)
 

@@ -19,7 +19,9 @@ def import_(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the checkpoint at CKPT.")] = False,
 ) -> None:
-    """Make a checkpoint of a Tele-FLM, Llama, Mistral or Granite model, to train on or grow.
+    """Make a checkpoint of a Llama-like model, to train on or grow.
+
+    Families: TeleFLM, Llama, Mistral, Granite, Qwen2, Qwen3, SmolLM3.
 
     It is read and written piece by piece, so it may be larger than the memory. Where it was
     interrupted, the same command goes on.

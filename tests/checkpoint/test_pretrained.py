@@ -183,12 +183,16 @@ def test_a_silent_file_means_its_family_s_defaults() -> None:
     fields = from_huggingface(LLAMA, "config.json")
     assert (fields["rms_norm_eps"], fields["vocab_size"]) == (1e-6, 32_000)
     assert fields["max_position_embeddings"] == 2048
+    # An ignored window would be another function.
+    fields = from_huggingface({**LLAMA, "model_type": "mistral"}, "config.json")
+    assert fields["sliding_window"] == 4096
+    assert len(fields["sliding_layers"]) == LLAMA["num_hidden_layers"]
 
 
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ({"model_type": "mistral"}, "sliding_window = 4096"),
+        ({"sliding_window": 1024}, "sliding_window = 1024"),
         ({"model_type": "mistral", "sliding_window": None, "mlp_bias": True}, "mlp_bias = True"),
         (
             {"rope_parameters": {"rope_type": "longrope"}},

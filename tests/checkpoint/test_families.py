@@ -89,6 +89,10 @@ def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm:
     reference = logits_of(transformers.AutoModelForCausalLM.from_pretrained(source).eval())
     assert relative_error(ours(state.model, state.weights, torch.float32), reference) <= 1e-5
     assert teleflm("export", tmp_path / "out", tmp_path / "back", "--format", "llama").code == 0
+    if stored == "no head":
+        # The function alone, as neither has been trained.
+        verified = teleflm("verify", source, tmp_path / "out")
+        assert "tie: the head is a matrix of its own now" in verified.out
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
     assert not back.config.tie_word_embeddings
     assert relative_error(logits_of(back), reference) <= 1e-5
@@ -156,6 +160,10 @@ def test_a_folder_grows_certifies_and_exports_back(
     assert verified.code == 0, verified.err
     certificate = json.loads(verified.out)
     assert certificate["exact"] and certificate["regrown"]
+    assert certificate["tie"] == ("kept" if network.config.tie_word_embeddings else None)
+    if certificate["tie"]:
+        said = teleflm("verify", str(source), str(grown)).out
+        assert "tie: the embedding is the head too, as before" in said
     assert certificate["function"]["max_relative_logit_error"] <= 1e-12
     exported = teleflm("export", str(grown), str(out), "--format", own_format(family))
     assert exported.code == 0, exported.err
@@ -180,19 +188,32 @@ def test_a_bias_that_the_family_does_not_know_is_refused(
 
 @pytest.mark.parametrize(("family", "stored"), STORED)
 @pytest.mark.parametrize(
-    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["fp32", "fp64"]
+    ("held", "dtype", "bound"),
+    [
+        (torch.float32, torch.float32, 1e-5),
+        (torch.bfloat16, torch.float32, 1e-5),
+        (torch.float32, torch.float64, 1e-12),
+    ],
+    ids=["fp32", "bf16", "fp64"],
 )
 def test_an_import_is_the_same_function(
-    family: str, dtype: torch.dtype, bound: float, stored: str, tmp_path: Path, teleflm: Command
+    family: str,
+    held: torch.dtype,
+    dtype: torch.dtype,
+    bound: float,
+    stored: str,
+    tmp_path: Path,
+    teleflm: Command,
 ) -> None:
     # Weights that float32 holds, so that both precisions have something to be exact about.
-    network = network_of(family, torch.float32)
-    source = save(network, tmp_path / family)
+    source = save(network_of(family, held), tmp_path / family)
+    # Loaded, as a cast of the network would round RoPE's frequencies with the weights.
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    reference = logits_of(loaded.to(dtype).eval())
     if stored == "pickles":
         as_pickles(source)
     assert teleflm("import", source, tmp_path / "out").code == 0
     manifest, state = load_checkpoint(tmp_path / "out")
-    reference = logits_of(network.to(dtype))
     assert relative_error(ours(state.model, state.weights, dtype), reference) <= bound
     with torch.no_grad():
         assert relative_error(load(source)(tokens()), reference) <= 1e-5

@@ -98,6 +98,36 @@ def test_a_tied_model_is_untied_on_request(stored: str, tmp_path: Path, teleflm:
     assert relative_error(logits_of(back), reference) <= 1e-5
 
 
+@pytest.mark.parametrize("way", ["import", "import --untie"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("fp8", "tensor lm_head.weight is stored as F8_E4M3; quantised weights cannot be read"),
+        ("shape", "tensor lm_head.weight is [96, 40], but config.json asks for [97, 40]"),
+        ("promised only", "tensor lm_head.weight is missing, and the index says that it is here"),
+        ("kept back", "tensor lm_head.weight is missing by the index"),
+    ],
+)
+def test_a_stored_head_of_a_tied_model_is_looked_at_as_any_tensor(
+    fault: str, message: str, way: str, tmp_path: Path, teleflm: Command
+) -> None:
+    source = save(network_of("tied", torch.float32), tmp_path / "tied")
+    index = json.loads((source / pretrained.INDEX).read_text())
+    file = source / index["weight_map"][EMBEDDING]
+    head = load_file(file)[EMBEDDING].clone()
+    heads = {"fp8": head.to(torch.float8_e4m3fn), "shape": head[:-1].clone(), "kept back": head}
+    if fault in heads:
+        save_file({**load_file(file), "lm_head.weight": heads[fault]}, file, {"format": "pt"})
+    if fault != "kept back":
+        index["weight_map"]["lm_head.weight"] = file.name
+        (source / pretrained.INDEX).write_text(json.dumps(index))
+    verb, *untie = way.split()
+    refused = teleflm(verb, source, tmp_path / "out", *untie)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{file}: {message}" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -201,14 +201,14 @@ def _check(
     model: ModelConfig, places: Mapping[str, Path], folder: Path, copied: Mapping[str, str]
 ) -> dict[str, torch.dtype]:
     """The dtypes of the model's tensors, once they are those that the config asks for."""
-    expected = dict.fromkeys(name for name in parameter_names(model) if name not in copied)
+    # A head may be stored where it is tied or copied, too.
+    expected = dict.fromkeys((*parameter_names(model), HEAD))
     dtypes: dict[str, torch.dtype] = {}
     for file in dict.fromkeys(places.values()):
         promised = [name for name in places if places[name] == file]
         with opened(file) as tensors:
             for name in (*promised, *tensors):
-                is_known = name in expected or (name == HEAD and not model.has_head)
-                if not is_known and not _DERIVED.fullmatch(name):
+                if name not in expected and not _DERIVED.fullmatch(name):
                     raise CheckpointError(
                         f"{file}: tensor {name} is not part of the model that {folder / CONFIG} "
                         "describes; is it the config of another model?"
@@ -221,12 +221,13 @@ def _check(
                     )
             for name in (n for n in promised if n in expected):
                 dtypes[name] = _checked_dtype(model, name, tensors.get(name), file)
-    missing = next((name for name in expected if name not in dtypes), None)
+    sources = {name: copied.get(name, name) for name in parameter_names(model)}
+    missing = next((name for name in sources.values() if name not in dtypes), None)
     if missing is not None:
         raise CheckpointError(
             f"{folder}: tensor {missing} is missing; copy or download the weights again"
         )
-    return dtypes | {name: dtypes[source] for name, source in copied.items()}
+    return {name: dtypes[source] for name, source in sources.items()}
 
 
 def _check_tied(places: Mapping[str, Path]) -> None:
@@ -234,7 +235,7 @@ def _check_tied(places: Mapping[str, Path]) -> None:
     would take it for one of its own."""
     with opened(places[HEAD]) as heads, opened(places[EMBEDDING]) as embeddings:
         head, embedding = heads[HEAD], embeddings[EMBEDDING]
-        is_same = head.shape == embedding.shape and all(
+        is_same = all(
             torch.equal(head.read(region), embedding.read(region))
             for region in row_stretches(head.shape, _ENTRIES_AT_A_TIME)
         )

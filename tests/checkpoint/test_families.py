@@ -3,6 +3,7 @@ its field."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -238,7 +239,7 @@ def test_an_import_is_the_same_function(
     # Weights that float32 holds, so that both precisions have something to be exact about.
     source = save(network_of(family, held), tmp_path / family)
     # Loaded, as a cast of the network would round RoPE's frequencies with the weights.
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     reference = logits_of(loaded.to(dtype).eval())
     if stored == "pickles":
         as_pickles(source)

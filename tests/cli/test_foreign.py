@@ -130,6 +130,60 @@ def test_import_train_grow_export_and_transformers(
             assert document.count(eos) == 1
 
 
+def test_a_qwen3_like_folder_goes_the_whole_way(
+    tokenizers: dict[str, Path], tmp_path: Path, teleflm: Command
+) -> None:
+    torch.manual_seed(5)
+    config = transformers.Qwen3Config(
+        vocab_size=ROWS,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+        eos_token_id=1,
+    )
+    source, text = tmp_path / "qwen3", tmp_path / "text.txt"
+    transformers.Qwen3ForCausalLM(config).save_pretrained(source)
+    shutil.copytree(tokenizers["named"], source, dirs_exist_ok=True)
+    text.write_text("".join(TEXTS))
+    run = run_yaml(
+        tmp_path / "run.yaml",
+        start_from=str(tmp_path / "grown"),
+        data={"path": str(tmp_path / "store")},
+        optimizer={"learning_rate": 1e-5, "matrix_learning_rate": 1e-5},
+    )
+    wider = tmp_path / "wider.yaml"
+    wider.write_text("hidden_size: 48\nnum_attention_heads: 8\nnum_hidden_layers: 3\n")
+    grown = tmp_path / "grown"
+    for command in (
+        ("import", source, tmp_path / "imported"),
+        ("grow", tmp_path / "imported", grown, "--to", wider, "--ramp", 9, "--place", "0"),
+        ("verify", tmp_path / "imported", grown),
+        ("data", "prepare", "--tokenizer", source, "--out", tmp_path / "store", text),
+        ("train", run),
+        ("export", tmp_path / "run", tmp_path / "out", "--format", "qwen3"),
+    ):
+        done = teleflm(*command)
+        assert done.code == 0, done.err
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    network: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert type(network).__name__ == "Qwen3ForCausalLM" and network.config.tie_word_embeddings
+    output = network.generate(
+        **theirs("The ship", return_tensors="pt"),
+        do_sample=False,
+        max_new_tokens=12,
+        suppress_tokens=Tokenizer.load(source).absent_ids(ROWS),
+    )[0]
+    ours = teleflm("generate", tmp_path / "run", "The ship", "--max-new-tokens", 12)
+    assert ours.out == f"{theirs.decode(output, skip_special_tokens=True)}\n"
+    assert len(set(output.tolist())) > 4, "a text that says little"
+
+
 def test_ids_travel_without_a_tokenizer(tmp_path: Path, teleflm: Command) -> None:
     folder = model_folder(tmp_path / "a", bos_token_id=9, eos_token_id=[8, 7], pad_token_id=None)
     expected = {"bos_token_id": 9, "eos_token_id": [8, 7], "pad_token_id": None}

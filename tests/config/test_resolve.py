@@ -83,6 +83,11 @@ def test_models_that_are_not_there(spec: Any) -> None:
         model_fields(spec)
 
 
+def test_a_folder_that_is_no_model_s_is_told_the_ways(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a folder without a config.json.*start_from"):
+        resolve_model(str(tmp_path))
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"{}"])
 def test_damaged_config_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)

@@ -50,6 +50,11 @@ def model_fields(spec: str | Mapping[str, Any]) -> dict[str, Any]:
         return from_huggingface(read_json(path / "config.json"), str(path / "config.json"))
     if path.is_file():
         return read_yaml(path)
+    if path.is_dir():
+        raise ConfigError(
+            f"model {spec!r}: a folder without a config.json, so no model folder; `teleflm "
+            "inspect` shows a checkpoint, and a RUN.yaml with start_from goes on from it"
+        )
     near = difflib.get_close_matches(spec, preset_names(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(preset_names())}"
     raise ConfigError(f"model {spec!r}: no preset, YAML file or model folder of that name; {hint}")

@@ -84,7 +84,7 @@ def test_models_that_are_not_there(spec: Any) -> None:
 
 
 def test_a_folder_that_is_no_model_s_is_told_the_ways(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a folder without a config.json.*start_from"):
+    with pytest.raises(ConfigError, match=r"a folder without a config\.json.*start_from"):
         resolve_model(str(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """What a rank does in a case of the parity suite."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -111,7 +112,8 @@ def _reference(
 
 def compare(case: Case) -> dict[str, float]:
     """The largest relative differences from one process: of gradients, of values after three
-    steps (weights and both moments), of losses and norms, and of an evaluation."""
+    steps (weights and both moments), of losses and norms, and of an evaluation; and how many parts
+    of tensors are then not the same, to the last bit, on all ranks that hold them."""
     rank = dist.get_rank()
     if case.compiled:
         torch._dynamo.reset()  # what was compiled before is on disk only
@@ -152,9 +154,27 @@ def compare(case: Case) -> dict[str, float]:
     for ends, right in zip(learner.tensors(), expected["ends"], strict=True):
         for shard in engine.shards:
             note("values", ends[shard.name], right[shard.name], shard.region)
+    worst["apart"] = _apart(learner)
     evaluation = engine.loss_sum(batch_of(CHILD, 99, 5))
     worst["evaluation"] = abs(evaluation / expected["evaluation"] - 1)
     return worst
+
+
+def _apart(learner: Learner) -> int:
+    """Of what several ranks hold, replicas and both ends of a tie, how much they differ in."""
+    regions = {shard.name: str(shard.region) for shard in learner.engine.shards}
+    mine = {
+        (kind, name, regions[name]): hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+        for kind, tensors in enumerate(learner.tensors())
+        for name, tensor in tensors.items()
+    }
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    digests: dict[Any, set[str]] = {}
+    for each in found:
+        for part, digest in each.items():
+            digests.setdefault(part, set()).add(digest)
+    return sum(len(different) > 1 for different in digests.values())
 
 
 def _part(state: TrainingState, held: dict[str, Region]) -> TrainingState:

@@ -80,4 +80,5 @@ def test_gradients_and_steps_are_those_of_one_process(
         assert worst["gradients"] <= gradients
         assert worst["values"] <= values
         assert worst["losses"] <= gradients
+        assert worst["apart"] == 0
         assert worst["evaluation"] <= gradients

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from teleflm.config.families import FAMILIES, formats_of
 from teleflm.config.huggingface import from_huggingface, to_huggingface, weight_folds
-from teleflm.config.layers import LAYER_KINDS
-from teleflm.config.model import FEATURES, ModelConfig
+from teleflm.config.model import FEATURES, LAYER_KINDS, ModelConfig
 from teleflm.config.resolve import resolve_model
 from teleflm.errors import ConfigError
 from tests.tiny import FIELDS, MODEL

@@ -10,10 +10,9 @@ from teleflm.config.formats import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.errors import ConfigError
 
-LAYER_KINDS = ("sliding_layers", "nope_layers")
-"""Fields of a model that list layers of a kind."""
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _QWEN = ("qwen2", "qwen3")
+_BY_LAYER = (*_QWEN, "smollm3")
 
 
 def read_layers(data: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -26,9 +25,9 @@ def read_layers(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     count, family = data["num_hidden_layers"], data["model_type"]
     without_rope = _without_rope(data, source) if family == "smollm3" else ()
     window = data.get("sliding_window")
-    if family in (*_QWEN, "smollm3") and not data.get("use_sliding_window"):
+    if family in _BY_LAYER and not data.get("use_sliding_window"):
         window = None
-    if family in (*_QWEN, "smollm3") and data.get("layer_types") is not None:
+    if family in _BY_LAYER and data.get("layer_types") is not None:
         layers = _listed(data["layer_types"], count, source)
         if layers and window is None:
             raise ConfigError(
@@ -45,7 +44,7 @@ def read_layers(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     # A window as wide as the context hides nothing.
     if not layers or window is None or window >= data["max_position_embeddings"]:
         return {"nope_layers": without_rope}
-    if family not in (*_QWEN, "smollm3", "mistral"):
+    if family not in (*_BY_LAYER, "mistral"):
         raise ConfigError(
             f"{source}: sliding_window = {window!r} is not part of this architecture; a model that "
             "uses it cannot be read"
@@ -80,7 +79,7 @@ def write_layers(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     """The fields of a `config.json` that say it, for a format that can."""
     if kind == "mistral":
         return {"sliding_window": model.sliding_window}
-    if kind not in (*_QWEN, "smollm3"):
+    if kind not in _BY_LAYER:
         return {}
     layers = range(model.num_hidden_layers)
     fields: dict[str, Any] = {
@@ -99,7 +98,7 @@ def write_layers(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
 def unsaid_layers(model: ModelConfig, kind: ExportKind) -> Iterator[str]:
     """What of it a format cannot say."""
     count = model.num_hidden_layers
-    some = kind in (*_QWEN, "smollm3") or (kind == "mistral" and len(model.sliding_layers) == count)
+    some = kind in _BY_LAYER or (kind == "mistral" and len(model.sliding_layers) == count)
     if model.sliding_layers and not some:
         yield f"sliding_window = {model.sliding_window} in the layers {_text(model.sliding_layers)}"
     if model.nope_layers and kind != "smollm3":

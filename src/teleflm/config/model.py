@@ -9,6 +9,8 @@ from teleflm.config.rope import RopeScaling, YarnRope
 
 FEATURES = ("qkv_bias", "o_bias", "mlp_bias", "qk_norm", "tie_word_embeddings")
 """Fields of a model that say which parameters it has, whatever its size."""
+LAYER_KINDS = ("sliding_layers", "nope_layers")
+"""Fields of a model that list layers of a kind."""
 
 # A list is one too: behind a validator pydantic has Python's, and would not take it (2.14).
 _Layers = Annotated[tuple[int, ...], Field(strict=False)]
@@ -81,7 +83,7 @@ class ModelConfig(Strict):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; RoPE rotates pairs, make it even")
-        for name in ("sliding_layers", "nope_layers"):
+        for name in LAYER_KINDS:
             named = getattr(self, name)
             if [layer for layer in range(self.num_hidden_layers) if layer in named] != list(named):
                 raise ValueError(

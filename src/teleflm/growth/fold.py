@@ -82,7 +82,7 @@ def folded(state: LazyState) -> LazyState:
         if kind != "weights":
             return value
         parameter, value = parameter_of(name), value.double()
-        if parameter.is_stream_gain or (parameter.feeds_norm and state.model.qk_norm):
+        if parameter.is_on_eps_scale(state.model):
             value *= ramp.width_fraction**0.5
         if name == LAST_GAIN and not state.model.has_head and ramp.progress > 0.0:
             value /= DimMask(Axis.HIDDEN, True, False).values(growth, ramp.progress)[region]

@@ -12,8 +12,7 @@ from teleflm.config.growth import (
     WidthConfig,
     with_grown_eps,
 )
-from teleflm.config.layers import LAYER_KINDS
-from teleflm.config.model import ModelConfig
+from teleflm.config.model import LAYER_KINDS, ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.event import Event
 from teleflm.growth.kinds import with_kinds

@@ -189,8 +189,7 @@ def weight_scale(growth: GrowthMap, name: str, parameter: Parameter) -> float:
     scale, embedding = 1.0, parent.input_mult / child.input_mult
     if name == EMBEDDING:
         return embedding
-    has_eps = parameter.is_stream_gain or (parameter.feeds_norm and child.qk_norm)
-    if has_eps and growth.operator == "zero":
+    if growth.operator == "zero" and parameter.is_on_eps_scale(child):
         scale = (parent.hidden_size / child.hidden_size) ** 0.5
     if name == LAST_GAIN:
         scale *= parent.logit_multiplier / child.logit_multiplier / growth.clones(Axis.HIDDEN)

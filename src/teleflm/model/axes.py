@@ -81,6 +81,11 @@ class Parameter:
         """µP: two width axes. Their learning rate, variance and decay follow the width."""
         return sum(axis.is_width for axis in self.axes) == 2
 
+    def is_on_eps_scale(self, model: ModelConfig) -> bool:
+        """Whether it is multiplied by s where a norm's mean square and eps become s² of what they
+        were: the stream's gains, and what goes into a norm by head."""
+        return self.is_stream_gain or (self.feeds_norm and model.qk_norm)
+
     def shape(self, model: ModelConfig) -> tuple[int, ...]:
         """The tensor's shape in `model`."""
         return tuple(axis.size(model) for axis in self.axes)

@@ -12,7 +12,6 @@ from typing import Any
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.readers.jsonl import JsonlReader
-from datatrove.pipeline.writers.disk_base import DiskWriter
 from datatrove.pipeline.writers.jsonl import JsonlWriter
 
 from teleflm.cleaning.folders import Folders
@@ -74,7 +73,8 @@ class Write(JsonlWriter):
     """Writes a shard's documents, in a file of the shard's number, or one for each source."""
 
     def __init__(self, folder: Path, *, by_source: bool = False) -> None:
-        super().__init__(str(folder), output_filename="${rank}.jsonl.zst", adapter=_record)
+        name = "${rank}.jsonl.zst"
+        super().__init__(str(folder), name, compression="zstd")
         self._by_source = by_source
 
     def _get_output_filename(self, document: Document, rank: int | str = 0, **_: Any) -> str:
@@ -82,12 +82,11 @@ class Write(JsonlWriter):
         name = f"{rank:0>5}.jsonl.zst"
         return f"{document.metadata['source']}/{name}" if self._by_source else name
 
-
-def _record(_: DiskWriter, document: Document) -> dict[str, Any]:
-    record = {"text": document.text, "id": document.id, "metadata": document.metadata}
-    if (reason := document.metadata.pop(_REASON, None)) is not None:
-        record["reason"] = reason
-    return record
+    def _default_adapter(self, document: Document) -> dict[str, Any]:
+        record = {"text": document.text, "id": document.id, "metadata": document.metadata}
+        if (reason := document.metadata.pop(_REASON, None)) is not None:
+            record["reason"] = reason
+        return record
 
 
 # A dropped document takes its reason along to the writer.

@@ -66,7 +66,7 @@ class Recipe(Strict):
     Attributes:
         out: the folder of the result.
         sources: what is read, in order: of duplicates the first one is kept.
-        steps: names, or {name: settings}, in the order of work.
+        steps: names, or {name: settings}, in the order of work; {name: false} waits to be set.
         test_sets: files and folders of test items, for `decontaminate`.
         tokenizer: folder of a tokenizer, for the report's estimate of tokens.
         shard_megabytes: small files are read together up to that size on disk. A file is read by
@@ -147,22 +147,25 @@ def _shipped(base: Any, name: str) -> dict[str, Any]:
 
 
 def _set(steps: list[Any], settings: dict[str, Any], name: str) -> list[Any]:
-    """The steps with `settings` laid over their own."""
-    held = [next(iter(step)) if isinstance(step, dict) and step else step for step in steps]
-    if unknown := [step for step in settings if step not in held]:
+    """The steps that are not false, with `settings` laid over their own."""
+    held = [step if isinstance(step, dict) else {step: None} for step in steps]
+    names = [its_name for step in held for its_name in step]
+    if unknown := [its_name for its_name in settings if its_name not in names]:
         raise ConfigError(
             f"{name}: settings: {unknown[0]!r} is none of the steps, which are "
-            f"{', '.join(map(str, held))}"
+            f"{', '.join(map(str, names))}"
         )
     changed: list[Any] = []
-    for step, its_name in zip(steps, held, strict=True):
-        own = (step[its_name] or {}) if isinstance(step, dict) else {}
-        new = settings.get(its_name, {})
-        if new is False:
-            continue
-        if not isinstance(new, dict) and new is not True:
-            raise ConfigError(f"{name}: settings.{its_name}: expected a mapping, true or false")
-        changed.append({its_name: laid_over(own, new if isinstance(new, dict) else {})})
+    for step in held:
+        kept = {}
+        for its_name, own in step.items():
+            given = settings.get(its_name, own is not False)
+            if not isinstance(given, dict | bool):
+                raise ConfigError(f"{name}: settings.{its_name}: expected a mapping, true or false")
+            if given is not False:
+                kept[its_name] = laid_over(own or {}, given if isinstance(given, dict) else {})
+        if kept:
+            changed.append(kept)
     return changed
 
 

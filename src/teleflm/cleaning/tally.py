@@ -115,7 +115,12 @@ class Tally:
     def write(self, path: Path) -> None:
         """Write it whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(self), ensure_ascii=False))
+        content = vars(self) | {
+            "sources": {name: asdict(flow) for name, flow in self.sources.items()},
+            "kept": [asdict(sample) for sample in self.kept],
+            "dropped": [asdict(sample) for sample in self.dropped],
+        }
+        write_whole(path, json.dumps(content, ensure_ascii=False))
 
     @classmethod
     def read(cls, path: Path) -> "Tally":

@@ -51,7 +51,7 @@ def clean(
         if not _is_done(folders, identity, recipe):
             for line in sources.left_out:
                 note(line)
-            last = partial(finish, folders, [work.name for work in steps], source)
+            last = partial(finish, folders, steps, source)
             phases = phases_of(steps, sources, folders, recipe.tokenizer, last)
             if recipe.executor.kind == "local":
                 _do(phases, folders, recipe, bar)

@@ -24,9 +24,8 @@ def finish(folders: Folders, steps: list[Work], title: str) -> None:
     Raises:
         MachineError: a step did not see what the one before had let through.
     """
-    tallies = {
-        name: merged(folders.tally(name, 0).parent.glob("*.json")) for name in (READ, *steps)
-    }
+    names = (READ, *(work.name for work in steps))
+    tallies = {name: merged(folders.tally(name, 0).parent.glob("*.json")) for name in names}
     _check_flow(tallies, folders)
     for name in names[1:]:
         # What a corpus step does besides judging: its signatures and its rounds.

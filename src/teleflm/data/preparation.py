@@ -164,11 +164,17 @@ def _encoded(
 
     with ThreadPoolExecutor(_AT_WORK) as threads:
         ahead: deque[tuple[Batch, Future[list[list[int]]]]] = deque()
-        for batch in batches:
-            texts = [text for _, text, _ in batch.pieces]
-            ahead.append((batch, threads.submit(tokenizer.encode_batch, texts)))
-            if len(ahead) > _AT_WORK:
-                done, encoded = ahead.popleft()
-                yield done, rows(encoded)
+        fault: DataError | None = None
+        try:
+            for batch in batches:
+                texts = [text for _, text, _ in batch.pieces]
+                ahead.append((batch, threads.submit(tokenizer.encode_batch, texts)))
+                if len(ahead) > _AT_WORK:
+                    done, encoded = ahead.popleft()
+                    yield done, rows(encoded)
+        except DataError as error:
+            fault = error  # what was read before it is not lost
         for done, encoded in ahead:
             yield done, rows(encoded)
+        if fault is not None:
+            raise fault

@@ -204,8 +204,8 @@ def test_candidates_that_are_no_duplicates_are_followed_further(tmp_path: Path) 
     # behind it, and they are found all the same.
     body = words(1, 200)
     documents = [record(written(changed(body, 0.2, 1)), "first")]
-    documents += [record(written(changed(body, 0.02, n)), f"{n}") for n in range(2, 6)]
-    verdicts = run(step(bands=3, rows=1, threshold=0.6), tmp_path, [documents])
+    documents += [record(written(changed(body, 0.01, n)), f"{n}") for n in range(2, 6)]
+    verdicts = run(step(bands=100, rows=1, threshold=0.6), tmp_path, [documents])
     assert [v is None for v in verdicts.values()] == [True, True, False, False, False]
 
 

@@ -50,13 +50,13 @@ _LEADERS = 32
 class MinHashSettings(Strict):
     """What counts as a duplicate, and how surely it is found."""
 
-    ngram: int = Field(5, ge=1)
+    ngram: int = Field(default=5, ge=1)
     """Units of a shingle."""
-    threshold: float = Field(0.72, gt=0, le=1)
+    threshold: float = Field(default=0.72, gt=0, le=1)
     """The estimated Jaccard similarity from which on two documents are duplicates."""
-    bands: int = Field(25, ge=1)
+    bands: int = Field(default=25, ge=1)
     """More of them, or fewer rows, find less similar candidates: J^rows each."""
-    rows: int = Field(5, ge=1)
+    rows: int = Field(default=5, ge=1)
 
 
 class MinHash(CorpusStep):

@@ -41,13 +41,13 @@ _SHORT = np.uint64(1)
 class ParagraphSettings(Strict):
     """What may stand once only."""
 
-    units: int = Field(20, ge=1)
+    units: int = Field(default=20, ge=1)
     """A paragraph or line of as many units is removed wherever it stood before."""
-    line_units: int = Field(4, ge=1)
+    line_units: int = Field(default=4, ge=1)
     """A line of fewer units than `units`, and at least these, is removed …"""
-    line_documents: int | None = Field(100, ge=2)
+    line_documents: int | None = Field(default=100, ge=2)
     """… where it stands in as many documents, but for the first; null leaves such lines alone."""
-    left_units: int = Field(20, ge=0)
+    left_units: int = Field(default=20, ge=0)
     """A document that keeps fewer units than these, and fewer than were removed, is dropped."""
 
 

@@ -64,6 +64,7 @@ _OTHERS = (
 
 # Any odd numbers do. The multiplier's powers weigh what stands at each place of a span.
 _MULTIPLIER = 0x9E6C63D0876A9A47
+_INVERSE = pow(_MULTIPLIER, -1, 1 << 64)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 # As many spans are hashed at once as leave their numbers in the processor's cache.
 _SPANS = 1 << 15
@@ -88,6 +89,21 @@ class Units(NamedTuple):
 
 def find_units(texts: Sequence[str]) -> Units:
     """The units of each of `texts`."""
+    if all(len(text) <= _CHARACTERS for text in texts):
+        return _find(texts)
+    cut = [_cut(text) for text in texts]
+    parts = [_find([part]) for of_text in cut for part in of_text]
+    letters, begins, ends, alone, _ = (
+        np.concatenate(columns) for columns in zip(*parts, strict=True)
+    )
+    units = np.cumsum([0, *(len(part.begins) for part in parts)])
+    before = np.cumsum([0, *(len(part.letters) for part in parts[:-1])])
+    offsets = np.repeat(before, np.diff(units))
+    starts = units[np.cumsum([0, *map(len, cut)])]
+    return Units(letters, begins + offsets, ends + offsets, alone, starts)
+
+
+def _find(texts: Sequence[str]) -> Units:
     # A line end is a gap, so no unit reaches over one.
     folded, starts = _fold(texts)
     kind = folded >> np.uint32(_CLASS_SHIFT)
@@ -119,10 +135,6 @@ def find_units(texts: Sequence[str]) -> Units:
 
 def unit_hashes(texts: Sequence[str]) -> tuple[Hashes, Places]:
     """A hash of each unit of `texts`, and the first unit of each text, shape (texts + 1,)."""
-    if any(len(text) > _CHARACTERS for text in texts):
-        parts = [unit_hashes(_cut(text)) for text in texts]
-        counts = [len(hashes) for hashes, _ in parts]
-        return np.concatenate([hashes for hashes, _ in parts]), np.cumsum([0, *counts])
     units = find_units(texts)
     return span_hashes(units.letters, units.begins, units.ends), units.starts
 
@@ -167,20 +179,15 @@ def span_hashes(values: npt.NDArray[np.unsignedinteger], begins: Places, ends: P
     out = np.empty(len(begins), np.uint64)
     for at in range(0, len(begins), _SPANS):
         some = slice(at, at + _SPANS)
-        first, last = begins[at], ends[some][-1]
-        sums, inverses = prefix_sums(values[first:last])
+        first = begins[at]
+        held = values[first : ends[some][-1]]
+        size = 1 << len(held).bit_length()
+        sums = np.zeros(len(held) + 1, np.uint64)
+        np.cumsum(held * _powers(_MULTIPLIER, size)[: len(held)], out=sums[1:])
         begin = begins[some] - first
-        out[some] = mix((sums[ends[some] - first] - sums[begin]) * inverses[begin])
+        weighted = sums[ends[some] - first] - sums[begin]
+        out[some] = mix(weighted * _powers(_INVERSE, size)[begin])
     return out
-
-
-def prefix_sums(values: npt.NDArray[np.unsignedinteger]) -> tuple[Hashes, Hashes]:
-    """`sums` and `inverses`, whose `mix((sums[e] - sums[b]) * inverses[b])` is a span's hash."""
-    size = 1 << max(len(values), 1).bit_length()
-    powers, inverses = _powers(_MULTIPLIER, size), _powers(pow(_MULTIPLIER, -1, 1 << 64), size)
-    sums = np.zeros(len(values) + 1, np.uint64)
-    np.cumsum(values * powers[: len(values)], out=sums[1:])
-    return sums, inverses
 
 
 def mix(values: Hashes) -> Hashes:

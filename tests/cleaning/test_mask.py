@@ -65,5 +65,11 @@ def test_it_counts() -> None:
 
 
 def test_a_long_run_takes_no_longer_by_its_square() -> None:
-    for text in ("a" * 200_000 + "@", "1." * 100_000, "1" * 200_000, "a:" * 100_000, "+1" * 100_000):
+    for text in (
+        "a" * 200_000 + "@",
+        "1." * 100_000,
+        "1" * 200_000,
+        "a:" * 100_000,
+        "+1" * 100_000,
+    ):
         masked(text)

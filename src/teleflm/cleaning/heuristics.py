@@ -6,12 +6,12 @@ from datatrove.data import Document
 
 from teleflm.cleaning.code_rules import CodeRules, code_fault
 from teleflm.cleaning.prose_rules import (
-    HAN,
     ChineseRules,
     EnglishRules,
     OtherRules,
     chinese_fault,
     english_fault,
+    is_chinese,
     other_fault,
 )
 from teleflm.cleaning.step import Step
@@ -25,9 +25,6 @@ class HeuristicsSettings(Strict):
     english: EnglishRules = EnglishRules()
     other: OtherRules = OtherRules()
     code: CodeRules = CodeRules()
-
-
-_SOME = 2000  # characters that tell in which script a text is
 
 
 class Heuristics(Step):
@@ -54,11 +51,6 @@ class Heuristics(Step):
             return code_fault(text, self._rules.code)
         if language not in ("zh", "en"):
             return other_fault(text, self._rules.other)
-        if _is_chinese(text[:_SOME]):
+        if is_chinese(text):
             return chinese_fault(text, self._rules.chinese)
         return english_fault(text, self._rules.english)
-
-
-def _is_chinese(text: str) -> bool:
-    """Whether there are more Chinese characters than Latin words of four letters would be."""
-    return 4 * len(HAN.findall(text)) > sum(map(str.isascii, filter(str.isalpha, text)))

@@ -87,9 +87,7 @@ class Mask(Step):
                 document.text = self._masked(document.text, kind, pattern, check)
         return None
 
-    def _masked(
-        self, text: str, kind: Kind, pattern: re.Pattern[str], check: Check
-    ) -> str:
+    def _masked(self, text: str, kind: Kind, pattern: re.Pattern[str], check: Check) -> str:
         def replace(match: re.Match[str]) -> str:
             if not check(match):
                 return match[0]
@@ -127,9 +125,11 @@ def _is_id_number(match: re.Match[str]) -> bool:
         born = date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
     except ValueError:
         return False
-    return "11" <= text[:2] <= "91" and born.year >= 1850 and "10X98765432"[total % 11] == text[
-        17
-    ].upper()
+    return (
+        "11" <= text[:2] <= "91"
+        and born.year >= 1850
+        and "10X98765432"[total % 11] == text[17].upper()
+    )
 
 
 def _is_card(match: re.Match[str]) -> bool:

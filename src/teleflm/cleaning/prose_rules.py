@@ -74,6 +74,15 @@ _SHORT = 30  # characters or words; points of a shorter text are for as many
 _FEWEST_WORDS = 20  # of which a share of stop words says something
 
 
+_SOME = 2000  # characters that tell in which script a text is
+
+
+def is_chinese(text: str) -> bool:
+    """Whether its beginning has more Chinese characters than it has Latin words of four letters."""
+    some = text[:_SOME]
+    return 4 * len(HAN.findall(some)) > sum(map(str.isascii, filter(str.isalpha, some)))
+
+
 def other_fault(text: str, rules: OtherRules) -> str | None:
     """Why a text in a language without rules of its own is dropped."""
     if sum(map(len, _LETTERS.findall(text))) < rules.fewest:
@@ -92,7 +101,9 @@ def chinese_fault(text: str, rules: ChineseRules) -> str | None:
     if _is_full_of(points, units, rules):
         return _kind(points)
     pieces = _PIECE_ENDS.split(text)
-    short = [p for p in pieces if len(p) <= _LONGEST_PIECE and HAN.search(p) and not _STOP.search(p)]
+    short = [
+        p for p in pieces if len(p) <= _LONGEST_PIECE and HAN.search(p) and not _STOP.search(p)
+    ]
     # Verses without stops are pieces of one length.
     if len(short) >= _FEWEST_PIECES and len({len(p) for p in short}) > 1:
         if sum(len(HAN.findall(piece)) for piece in short) > rules.menu * count:
@@ -112,7 +123,9 @@ def english_fault(text: str, rules: EnglishRules) -> str | None:
     if not rules.word_length[0] <= length <= rules.word_length[1]:
         return "odd words"
     lines = [line.split() for line in text.splitlines()]
-    short = [line for line in lines if 0 < len(line) <= _LONGEST_LINE and not _STOP.search(line[-1])]
+    short = [
+        line for line in lines if 0 < len(line) <= _LONGEST_LINE and not _STOP.search(line[-1])
+    ]
     if len(short) >= _FEWEST_PIECES and sum(map(len, short)) > rules.menu * len(words):
         return "menu"
     if len(words) >= _FEWEST_WORDS:

@@ -1,4 +1,4 @@
-"""teleflm data: prepare, inspect."""
+"""teleflm data: prepare, inspect, score."""
 
 import re
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teleflm.cli import score
 from teleflm.cli.corpus import CORPUS_HELP, TEXT_KEY_HELP
 
 if TYPE_CHECKING:
     from teleflm.data.store import TokenStore
 
 app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
+app.add_typer(score.app, name="score")
 
 WIDTH = 80
 

@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from teleflm.errors import DataError, MachineError, RunLockedError
 
@@ -158,6 +159,28 @@ def _owned(partial: Path, work: str | None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def take_lock(file: IO[str], kind: int, folder: Path, patience: float) -> None:
+    """Take the lock of an open file of `folder`, of a `kind` of fcntl's, within `patience` seconds.
+
+    The operating system drops it with the process, so a killed one leaves none behind.
+
+    Raises:
+        RunLockedError: another process holds it.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise RunLockedError(
+                    f"{folder}: another process is at work there; wait for it, or give another "
+                    "folder"
+                ) from None
+        time.sleep(0.1)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

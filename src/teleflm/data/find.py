@@ -11,7 +11,10 @@ PACKINGS = (".gz", ".zst")
 PARQUET = ".parquet"
 BODIES = (".txt", ".md", ".jsonl", ".json")
 """What may be packed too."""
-KINDS = f"{', '.join(BODIES)} (each also packed as {' or '.join(PACKINGS)}), {PARQUET}"
+HTML = (".html", ".htm")
+WARC = ".warc"
+RAW_BODIES = (*BODIES, *HTML, WARC)
+"""What cleaning reads besides: text is yet to be got out of it."""
 
 _MOST_NAMED = 3
 
@@ -41,7 +44,11 @@ class Corpus(NamedTuple):
         return sum(file.bytes for file in self.files)
 
 
-def _body_and_packing(name: str) -> tuple[str, str] | None:
+def _kinds(bodies: tuple[str, ...]) -> str:
+    return f"{', '.join(bodies)} (each also packed as {' or '.join(PACKINGS)}), {PARQUET}"
+
+
+def _body_and_packing(name: str, bodies: tuple[str, ...]) -> tuple[str, str] | None:
     """Of a corpus file of that name; None where it is no name of one."""
     # Words, not paths: there may be very many files.
     stem, dot, suffix = name.lower().rpartition(".")
@@ -50,11 +57,13 @@ def _body_and_packing(name: str) -> tuple[str, str] | None:
         packing = dot + suffix
         _, dot, suffix = stem.rpartition(".")
     body = dot + suffix
-    return (body, packing) if body in BODIES or (body == PARQUET and not packing) else None
+    return (body, packing) if body in bodies or (body == PARQUET and not packing) else None
 
 
-def find_corpus(paths: Iterable[Path]) -> Corpus:
+def find_corpus(paths: Iterable[Path], bodies: tuple[str, ...] = BODIES) -> Corpus:
     """The corpus files that `paths` name, folders searched through, in sorted order per path.
+
+    They are of the `bodies`, packed or not, and Parquet.
 
     Links are followed, and a folder that they lead to once more is left out. So are files of other
     kinds and what is hidden.
@@ -66,18 +75,20 @@ def find_corpus(paths: Iterable[Path]) -> Corpus:
     left_out: list[str] = []
     for path in paths:
         if path.is_dir():
-            search = _Search(path)
+            search = _Search(path, bodies)
             if not search.files:
                 held = f"; it holds {search.left_out()}" if search.others else ""
-                raise DataError(f"{path}: no {KINDS} file in this folder{held}")
+                raise DataError(f"{path}: no {_kinds(bodies)} file in this folder{held}")
             files += search.files
             if search.others:
                 left_out.append(f"{path}: not read: {search.left_out()}")
             continue
         _check_there(path)
-        kind = _body_and_packing(path.name)
+        kind = _body_and_packing(path.name, bodies)
         if kind is None:
-            raise DataError(f"{path}: not a kind of corpus file; convert it to one of {KINDS}")
+            raise DataError(
+                f"{path}: not a kind of corpus file; convert it to one of {_kinds(bodies)}"
+            )
         files.append(CorpusFile(path, path.absolute().parent.name, path.stat().st_size, *kind))
     return Corpus(files, left_out)
 
@@ -94,10 +105,10 @@ def _check_there(path: Path) -> None:
 class _Search:
     """What a folder holds: the files to read, and the others by kind."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, bodies: tuple[str, ...]) -> None:
         self.files: list[CorpusFile] = []
         self.others: dict[str, list[str]] = {}
-        self._root = root
+        self._root, self._bodies = root, bodies
         # By device and number: links may lead back to a folder above, or to one folder twice.
         self._seen: set[tuple[int, int]] = set()
         self._visit(root, root.resolve().name)
@@ -121,7 +132,7 @@ class _Search:
                 self._visit(path, entry.name if folder == self._root else name)
             elif not entry.is_file():
                 self._leave_out("not files", path)
-            elif kind := _body_and_packing(entry.name):
+            elif kind := _body_and_packing(entry.name, self._bodies):
                 self.files.append(CorpusFile(path, name, entry.stat().st_size, *kind))
             else:
                 self._leave_out("".join(path.suffixes[-1:]) or "without a suffix", path)

@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from teleflm.data.unpack import Progress, decode
+from teleflm.data.find import PARQUET, CorpusFile
+from teleflm.data.unpack import Progress, decode, unpacked_blocks
 from teleflm.errors import DataError, MissingExtraError
 
 Record = tuple[str, Any]
@@ -21,6 +22,20 @@ MOST_ROWS = 1024
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Longer than any literal that the end of a block can cut in two, as `-Infinity` or `\ud83d\ude00`.
 _LITERAL = 16
+
+
+def records_of(
+    file: CorpusFile, key: str, progress: Progress, *, whole: bool = False
+) -> Iterator[Record]:
+    """The records of a JSON or Parquet file, whose text is in the field `key`.
+
+    Of Parquet only the columns of `key` (as `a` or `a.b`) and `metadata` are read, unless `whole`.
+    Raises DataError as the reader of each kind does.
+    """
+    if file.body == PARQUET:
+        return parquet_records(file.path, key, progress, whole=whole)
+    read = json_lines if file.body == ".jsonl" else json_values
+    return read(file.path, unpacked_blocks(file, progress))
 
 
 def json_lines(path: Path, blocks: Iterator[bytes]) -> Iterator[Record]:
@@ -165,8 +180,10 @@ class _Characters:
         return found > 0
 
 
-def parquet_records(path: Path, key: str, progress: Progress) -> Iterator[Record]:
-    """The rows of a Parquet file, with the columns of `key` (as `a` or `a.b`) and `metadata`.
+def parquet_records(
+    path: Path, key: str, progress: Progress, *, whole: bool = False
+) -> Iterator[Record]:
+    """The rows of a Parquet file; see `records_of`.
 
     Raises DataError for a file that is damaged or lacks the column.
     """
@@ -181,7 +198,8 @@ def parquet_records(path: Path, key: str, progress: Progress) -> Iterator[Record
         # Without pre-buffering, which would hold all bytes of a group of rows.
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             names = [column.path for column in map(file.schema.column, range(len(file.schema)))]
-            wanted = [name for name in names if f"{name}.".startswith((f"{key}.", "metadata."))]
+            prefixes = (f"{key}.", "" if whole else "metadata.")
+            wanted = [name for name in names if f"{name}.".startswith(prefixes)]
             if not any(f"{name}.".startswith(f"{key}.") for name in wanted):
                 raise DataError(f"{path}: {missing_key(key, names)}")
             for group in range(file.num_row_groups):

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from teleflm.data.domains import MOST_DOMAINS, file_domain
-from teleflm.data.find import PARQUET, Corpus, CorpusFile
-from teleflm.data.records import Record, json_lines, json_values, missing_key, parquet_records
+from teleflm.data.fields import domain_of, text_of
+from teleflm.data.find import Corpus, CorpusFile
+from teleflm.data.records import records_of
 from teleflm.data.unpack import Progress, decode, unpacked_blocks
 from teleflm.errors import DataError
 
@@ -46,7 +47,7 @@ class Reading:
 
     def asks_records(self, file: CorpusFile) -> bool:
         """Whether a record of `file` may say what its domain is."""
-        return self.domain is None and self.domain_by == "record" and not _is_text(file)
+        return self.domain is None and self.domain_by == "record" and not is_text(file)
 
 
 class Document(NamedTuple):
@@ -162,98 +163,29 @@ class Reader:
 
     def _documents(self, file: CorpusFile) -> Iterator[Document]:
         path, reading, domain = file.path, self._reading, self._reading.file_domain(file)
-        if _is_text(file):
-            for part in _texts(path, unpacked_blocks(file, self._progress)):
+        if is_text(file):
+            for part in text_parts(path, unpacked_blocks(file, self._progress)):
                 yield Document(part, domain)
             return
         asked = reading.asks_records(file)
-        for where, record in self._records(file):
-            text = _text(record, reading.text_key, where)
+        for where, record in records_of(file, reading.text_key, self._progress):
+            text = text_of(record, reading.text_key, where)
             if text is None:
                 self.left_out = replace(self.left_out, nulls=self.left_out.nulls + 1)
             else:
-                yield Document(text, (asked and _domain(record, where)) or domain)
-
-    def _records(self, file: CorpusFile) -> Iterator[Record]:
-        if file.body == PARQUET:
-            return parquet_records(file.path, self._reading.text_key, self._progress)
-        read = json_lines if file.body == ".jsonl" else json_values
-        return read(file.path, unpacked_blocks(file, self._progress))
+                yield Document(text, (asked and domain_of(record, where)) or domain)
 
 
-def _is_text(file: CorpusFile) -> bool:
+def is_text(file: CorpusFile) -> bool:
+    """Whether all of the file is text, and no record says anything of it."""
     return file.body in (".txt", ".md")
 
 
-def _text(record: Any, key: str, where: str) -> str | None:
-    if not isinstance(record, dict):
-        raise DataError(
-            f"{where}: a record is an object with fields, not {_kind(record)}; write it as "
-            f'{{"{key}": "…"}}, or remove it'
-        )
-    try:
-        text = _look_up(record, key)
-    except KeyError:
-        raise DataError(f"{where}: {missing_key(key, _fields(record))}") from None
-    if isinstance(text, bytes):
-        return decode(text, f'{where}: field "{key}", byte')
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise DataError(
-            f'{where}: the field "{key}" is {_kind(text)}, not a string; name the one that holds '
-            "the text with --text-key"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        # JSON can spell half of a surrogate pair, which no UTF-8 text can hold.
-        raise DataError(
-            f"{where}: the text has a lone surrogate (\\u{ord(text[error.start]):04x}) at "
-            f"character {error.start}; repair the record"
-        ) from error
-    return text
+def text_parts(path: Path, blocks: Iterator[bytes]) -> Iterator[str]:
+    """A text file in documents of about DOCUMENT_BYTES, cut at line ends where there are any.
 
-
-def _look_up(record: dict[str, Any], key: str) -> Any:
-    """The value at `key`, a field or by dots a field of a field; KeyError where there is none."""
-    if key in record:
-        return record[key]
-    first, _, rest = key.partition(".")
-    inner = record[first]
-    if inner is None:
-        return None
-    if not rest or not isinstance(inner, dict):
-        raise KeyError(key)
-    return _look_up(inner, rest)
-
-
-def _fields(record: dict[str, Any], before: str = "") -> list[str]:
-    """What `_look_up` finds a value for."""
-    found: list[str] = []
-    for name, value in record.items():
-        inner = isinstance(value, dict) and value
-        found += _fields(value, f"{before}{name}.") if inner else [f"{before}{name}"]
-    return found
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return "null" if value is None else names.get(type(value), "a number")
-
-
-def _domain(record: dict[str, Any], where: str) -> str | None:
-    metadata = record.get("metadata")
-    name = metadata.get("domain") if isinstance(metadata, dict) else None
-    if name is not None and not isinstance(name, str):
-        raise DataError(
-            f"{where}: metadata.domain is {_kind(name)}, not a string; name domains by file with "
-            "--domain-by file, or all text's with --domain NAME"
-        )
-    return name
-
-
-def _texts(path: Path, blocks: Iterator[bytes]) -> Iterator[str]:
+    Raises DataError, with the byte, for bytes that are not UTF-8.
+    """
     pending, offset = b"", 0
     for block in blocks:
         # Cut only where more follows: the end of a file without a last line end is no document.

@@ -1,0 +1,184 @@
+"""Who does the tasks of a phase: processes of this machine, Slurm or Ray.
+
+A task that is done is marked by datatrove in the phase's folder and is not done again, so a run
+that was stopped, or a worker that died, costs the tasks that were being done.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from copy import deepcopy
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from datatrove.executor.local import LocalPipelineExecutor
+from loguru import logger
+
+from teleflm.cleaning.folders import Folders, set_progress
+from teleflm.cleaning.phases import Phase
+from teleflm.cleaning.recipe import Executor, default_workers
+from teleflm.data.unpack import Progress
+from teleflm.errors import MachineError, MissingExtraError
+from teleflm.files import take_lock
+
+_POLL_SECONDS = 0.5
+_ORPHANS_SECONDS = 10.0
+
+
+class Local:
+    """Does phases with `workers` processes of this machine; one is this process itself."""
+
+    def __init__(self, folders: Folders, workers: int | None, progress: Progress) -> None:
+        self._folders, self._progress = folders, progress
+        self._workers = workers or default_workers()
+        self._pool: ProcessPoolExecutor | None = None
+        # Spawned: a fork would copy the locks of this process's threads as they are.
+        self._context = multiprocessing.get_context("spawn")
+        self._bytes = self._context.Value("Q", 0)
+        self._reported = 0
+
+    def __enter__(self) -> "Local":
+        logger.disable("datatrove")
+        if self._workers == 1:
+            set_progress(self._progress)
+        else:
+            self._pool = ProcessPoolExecutor(
+                self._workers, self._context, _begin, (self._bytes, self._folders.lock)
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:
+            # Whatever they are at is done again: nobody waits for it.
+            for process in list(self._pool._processes.values()):
+                process.kill()
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(self, phase: Phase, number: int) -> None:
+        """Do what is not done yet of a phase. Raises what its tasks raise, and MachineError."""
+        executor = LocalPipelineExecutor(
+            phase.pipeline, phase.tasks, logging_dir=str(self._folders.logs(number))
+        )
+        left = executor.get_incomplete_ranks()
+        if phase.sizes:
+            self._progress(sum(phase.sizes) - sum(phase.sizes[rank] for rank in left))
+        if self._pool is None:
+            for rank in left:
+                _task(deepcopy(executor), rank)  # a task begins with blocks as they were made
+            return
+        try:
+            self._wait({self._pool.submit(_task, executor, rank) for rank in left})
+        except BrokenProcessPool:
+            raise MachineError(
+                f"{self._folders.out}: a worker died in the phase {phase.name!r} (killed, or out "
+                "of memory); the same command goes on from the tasks that are done, and "
+                "executor.workers=1 needs the least memory"
+            ) from None
+
+    def _wait(self, futures: set["Future[None]"]) -> None:
+        while futures:
+            done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
+            if count := self._bytes.value - self._reported:
+                self._progress(count)
+                self._reported += count
+            for future in done:
+                future.result()
+
+
+def _task(executor: LocalPipelineExecutor, rank: int) -> None:
+    # Any local rank but the first keeps datatrove from writing to the terminal.
+    executor._run_for_rank(rank, local_rank=1)
+
+
+def _begin(total: Any, lock: Path) -> None:
+    """What a worker does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    logger.disable("datatrove")
+
+    def report(count: int) -> None:
+        with total.get_lock():
+            total.value += count
+
+    set_progress(report)
+    # Held until the process ends: nobody else begins while one is still writing.
+    fcntl.flock(os.open(lock, os.O_RDONLY | os.O_CREAT), fcntl.LOCK_SH)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def submit(executor: Executor, phases: list[Phase], folders: Folders) -> list[str]:
+    """Hand all phases to Slurm, each to begin when the one before is done, or to Ray in turn.
+
+    Returns:
+        Slurm's job numbers.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    build = _slurm if executor.kind == "slurm" else _ray
+    before: Any = None
+    jobs = []
+    for number, phase in enumerate(phases, start=1):
+        before = build(executor, phase, str(folders.logs(number)), before)
+        before.run()
+        jobs.append(str(getattr(before, "job_id", "")))
+    return jobs
+
+
+def _slurm(executor: Executor, phase: Phase, logs: str, before: Any) -> Any:
+    from datatrove.executor.slurm import SlurmPipelineExecutor
+
+    name = f"teleflm clean: {phase.name}"
+    return SlurmPipelineExecutor(
+        phase.pipeline,
+        phase.tasks,
+        workers=executor.workers or -1,
+        job_name=name,
+        depends=before,
+        logging_dir=logs,
+        **executor.options,
+    )
+
+
+def _ray(executor: Executor, phase: Phase, logs: str, before: Any) -> Any:
+    try:
+        from datatrove.executor.ray import RayPipelineExecutor
+    except ImportError:
+        raise MissingExtraError("ray", "ray") from None
+    return RayPipelineExecutor(
+        phase.pipeline,
+        phase.tasks,
+        workers=executor.workers or -1,
+        logging_dir=logs,
+        **executor.options,
+    )
+
+
+@contextmanager
+def held(folders: Folders) -> Iterator[None]:
+    """Hold the folder of a result, which is made where it is missing.
+
+    Raises:
+        RunLockedError: another process is at work there.
+    """
+    folders.work.mkdir(parents=True, exist_ok=True)
+    with folders.lock.open("w") as file:
+        # What is left of a run that was killed notices and goes within this time.
+        take_lock(file, fcntl.LOCK_EX, folders.out, _ORPHANS_SECONDS)
+        take_lock(file, fcntl.LOCK_SH, folders.out, 0.0)  # the workers hold it too
+        yield

@@ -1,0 +1,80 @@
+"""What a record says: its text and its domain."""
+
+from typing import Any
+
+from teleflm.data.records import missing_key
+from teleflm.data.unpack import decode
+from teleflm.errors import DataError
+
+
+def text_of(record: Any, key: str, where: str) -> str | None:
+    """The text at `key`, with dots for a field of a field; None where it is null.
+
+    Raises DataError, with `where`, for what is no record, has no such field or no text there.
+    """
+    if not isinstance(record, dict):
+        raise DataError(
+            f"{where}: a record is an object with fields, not {_kind(record)}; write it as "
+            f'{{"{key}": "…"}}, or remove it'
+        )
+    try:
+        text = _look_up(record, key)
+    except KeyError:
+        raise DataError(f"{where}: {missing_key(key, _fields(record))}") from None
+    if isinstance(text, bytes):
+        return decode(text, f'{where}: field "{key}", byte')
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise DataError(
+            f'{where}: the field "{key}" is {_kind(text)}, not a string; name the one that holds '
+            "the text with --text-key"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # JSON can spell half of a surrogate pair, which no UTF-8 text can hold.
+        raise DataError(
+            f"{where}: the text has a lone surrogate (\\u{ord(text[error.start]):04x}) at "
+            f"character {error.start}; repair the record"
+        ) from error
+    return text
+
+
+def domain_of(record: dict[str, Any], where: str) -> str | None:
+    """`metadata.domain`, where there is one. Raises DataError where it is no string."""
+    metadata = record.get("metadata")
+    name = metadata.get("domain") if isinstance(metadata, dict) else None
+    if name is not None and not isinstance(name, str):
+        raise DataError(
+            f"{where}: metadata.domain is {_kind(name)}, not a string; name domains by file with "
+            "--domain-by file, or all text's with --domain NAME"
+        )
+    return name
+
+
+def _look_up(record: dict[str, Any], key: str) -> Any:
+    """The value at `key`, a field or by dots a field of a field; KeyError where there is none."""
+    if key in record:
+        return record[key]
+    first, _, rest = key.partition(".")
+    inner = record[first]
+    if inner is None:
+        return None
+    if not rest or not isinstance(inner, dict):
+        raise KeyError(key)
+    return _look_up(inner, rest)
+
+
+def _fields(record: dict[str, Any], before: str = "") -> list[str]:
+    """What `_look_up` finds a value for."""
+    found: list[str] = []
+    for name, value in record.items():
+        inner = isinstance(value, dict) and value
+        found += _fields(value, f"{before}{name}.") if inner else [f"{before}{name}"]
+    return found
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return "null" if value is None else names.get(type(value), "a number")

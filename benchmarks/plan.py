@@ -21,7 +21,7 @@ import torch
 import teleflm
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.store import prepare
-from teleflm.data.tokenizer import train_tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.files import read_jsonl
 from teleflm.planning.calibrate import calibrated
 from teleflm.planning.plan import plan

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import time_alternately
 from teleflm.data.store import prepare
-from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 
 _WORDS = 30_000
 

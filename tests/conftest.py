@@ -12,7 +12,8 @@ from hypothesis import settings
 
 from teleflm.cli.main import main
 from teleflm.data.store import TokenStore, prepare
-from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from tests.undrawn import undrawn
 
 # A first example pays for imports and compilation; time says nothing here.

@@ -23,7 +23,7 @@ from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig
 from teleflm.data.store import prepare
-from teleflm.data.tokenizer import train_tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.growth.grow import Growth, events_of, replayed
 from teleflm.growth.state import TrainingState
 from teleflm.model.flops import flops_per_token
@@ -320,7 +320,7 @@ def main(command_line: list[str] | None = None) -> None:
         return
     tokenizer, store = arguments.out / "tokenizer", arguments.out / "store"
     if not store.exists():
-        train_tokenizer(arguments.data, VOCABULARY, tokenizer)
+        train_tokenizer(arguments.data, VOCABULARY, tokenizer, cut=CUT)
         prepare(arguments.data, tokenizer, store, held_out=0.05)
     study = Study(arguments.out)
     study.try_rates()

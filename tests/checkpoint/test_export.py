@@ -29,7 +29,8 @@ from teleflm.config.families import family_of, formats_of
 from teleflm.config.formats import ExportKind
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
-from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.errors import CheckpointError, ConfigError, MachineError
 from teleflm.generation.generate import generate
 from teleflm.growth.event import Event

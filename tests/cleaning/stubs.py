@@ -36,7 +36,7 @@ class Short(Step):
 
 
 class TwiceSettings(Strict):
-    """What kills the process that has begun a task."""
+    """A folder: who finds it removes it, and kills itself."""
 
     killer: str | None = None
 
@@ -78,7 +78,7 @@ class _All:
 
     def __call__(self, task: int) -> None:
         if self._killer and Path(self._killer).exists():
-            Path(self._killer).unlink()
+            Path(self._killer).rmdir()
             os.kill(os.getpid(), signal.SIGKILL)
         seen: set[str] = set()
         for shard in range(self._shards):

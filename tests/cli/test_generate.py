@@ -11,7 +11,8 @@ from teleflm.checkpoint.export import export as export_model
 from teleflm.cli.export import export
 from teleflm.cli.generate import generate
 from teleflm.config.model import ModelConfig
-from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.errors import DataError
 from teleflm.generation.generate import generate as generate_tokens
 from teleflm.model.init import build_model, initial_state

@@ -5,7 +5,8 @@ import pytest
 
 from teleflm.data.mixture import open_domains
 from teleflm.data.store import TokenStore, prepare
-from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.errors import DataError
 
 

@@ -1,6 +1,5 @@
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teleflm.data.special_ids import generation_config, special_ids
-from teleflm.data.tokenizer import Tokenizer, check_tokenizer, train_tokenizer
+from teleflm.data.tokenizer import Tokenizer, check_tokenizer
 from teleflm.errors import DataError
 from tests.foreign import foreign
 
@@ -70,70 +69,6 @@ def test_special_tokens_have_no_bytes_and_others_have(tokenizer: Tokenizer) -> N
     assert lengths[4:].min() == 1
     assert tokenizer.decode([1, *tokenizer.encode("a"), 2]) == "a"
     assert tokenizer.decode([2], skip_special_tokens=False) == "</s>"
-
-
-def test_digits_are_single_tokens(tmp_path: Path) -> None:
-    (tmp_path / "years.txt").write_text("in 2024 or 2024, x2024 " * 50)
-    trained = train_tokenizer([tmp_path], 300, tmp_path / "out")
-    assert len(trained.encode("2024")) == 4
-
-
-def test_the_same_text_gives_the_same_file(
-    corpus: Path, tokenizer_dir: Path, tmp_path: Path
-) -> None:
-    train_tokenizer([corpus], 360, tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        assert (tmp_path / name).read_bytes() == (tokenizer_dir / name).read_bytes()
-
-
-def test_learning_takes_as_long_without_spaces_as_with_them(tmp_path: Path) -> None:
-    letters = "".join(np.random.default_rng(0).choice(list("ACDEFGHIKLMNPQRSTVWY"), 300_000))
-    spaced = " ".join(letters[i : i + 10] for i in range(0, len(letters), 10))
-    seconds = {}
-    for name, text in (("spaced", spaced), ("joined", letters)):
-        (tmp_path / f"{name}.txt").write_text(text)
-        start = time.process_time()
-        trained = train_tokenizer([tmp_path / f"{name}.txt"], 2000, tmp_path / name)
-        seconds[name] = time.process_time() - start
-        assert trained.vocab_size == 2000
-    # Where words are not cut for learning, it takes 2.5 times as long, and longer for longer texts.
-    assert seconds["joined"] < 2 * seconds["spaced"]
-    # What is learnt is applied without cuts: a word longer than those learnt from is still one.
-    assert trained.encode(letters[:16_000]) != [
-        token for i in range(0, 16_000, 64) for token in trained.encode(letters[i : i + 64])
-    ]
-
-
-def test_special_strings_in_the_corpus_stay_text(tmp_path: Path) -> None:
-    text = "</s> <s>a</s><unk><pad> " * 50
-    (tmp_path / "evil.txt").write_text(text)
-    trained = train_tokenizer([tmp_path], 300, tmp_path / "out")
-    assert not set(trained.encode(text)) & {0, 1, 2, 3}
-    assert trained.decode(trained.encode(text)) == text
-
-
-def test_a_small_corpus_gives_a_smaller_vocabulary(tmp_path: Path) -> None:
-    (tmp_path / "tiny.txt").write_text("the the the cat")
-    trained = train_tokenizer([tmp_path], 1000, tmp_path / "out")
-    assert 260 < trained.vocab_size < 270
-    assert trained.decode(trained.encode("壹")) == "壹"
-
-
-def test_training_refuses(corpus: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"259 is too small.*260"):
-        train_tokenizer([corpus], 259, tmp_path)
-    with pytest.raises(DataError, match="has a tokenizer already"):
-        train_tokenizer([corpus], 300, tokenizer_dir)
-    (tmp_path / "bad.jsonl").write_text("{}")
-    with pytest.raises(DataError, match="line 1"):
-        train_tokenizer([tmp_path], 300, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_force_replaces_a_tokenizer(corpus: Path, tmp_path: Path) -> None:
-    train_tokenizer([corpus], 300, tmp_path)
-    train_tokenizer([corpus], 310, tmp_path, force=True)
-    assert Tokenizer.load(tmp_path).vocab_size == 310
 
 
 def test_the_fingerprint_is_of_the_content(

@@ -29,7 +29,7 @@ from teleflm.checkpoint.load import (
 )
 from teleflm.checkpoint.manifest import problems
 from teleflm.data.store import prepare
-from teleflm.data.tokenizer import train_tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.training.start import newest_whole_checkpoint
 from tests.conftest import CODE
 from tests.drill.job import RANKS, Job, alive, kill, said_in, wait_for

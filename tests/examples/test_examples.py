@@ -12,7 +12,7 @@ from teleflm.config.cluster import load_cluster
 from teleflm.config.resolve import resolve_model
 from teleflm.config.run import load_run
 from teleflm.data.store import TokenStore, prepare
-from teleflm.data.tokenizer import train_tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout
 from teleflm.planning.series import plan_series, planned_series

@@ -16,7 +16,7 @@ from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoin
 from teleflm.checkpoint.save import save_checkpoint, step_folder
 from teleflm.config.run import resolve_run
 from teleflm.data.store import TokenStore, prepare
-from teleflm.data.tokenizer import train_tokenizer
+from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.errors import (
     CheckpointError,
     ConfigError,

@@ -51,10 +51,10 @@ def clean(
         if not _is_done(folders, identity, recipe):
             for line in sources.left_out:
                 note(line)
-            last = partial(finish, folders, [work.name for work in steps], source)
+            last = partial(finish, folders, steps, source)
             phases = phases_of(steps, sources, folders, recipe.tokenizer, last)
             if recipe.executor.kind == "local":
-                _do(phases, folders, recipe, sources, bar)
+                _do(phases, folders, recipe, bar)
             else:
                 jobs = submit(recipe.executor, phases, folders)
                 if recipe.executor.kind == "slurm":
@@ -65,15 +65,14 @@ def clean(
     return read_summary(folders.clean)
 
 
-def _do(phases: list[Phase], folders: Folders, recipe: Recipe, sources: Sources, bar: Bar) -> None:
-    passes = sum(phase.passes_over for phase in phases)
+def _do(phases: list[Phase], folders: Folders, recipe: Recipe, bar: Bar) -> None:
     with (
-        bar(passes * sources.bytes) as progress,
+        bar(sum(sum(phase.sizes) for phase in phases)) as progress,
         Local(folders, recipe.executor.workers, progress) as local,
     ):
         for number, phase in enumerate(phases, start=1):
             local.run(phase, number)
-            if phase.passes_over:
+            if phase.sizes:
                 # Its own writing is what the next pass reads; what it read is needed no more.
                 _remove_documents(folders, before=number)
 

@@ -69,6 +69,8 @@ class Local:
             phase.pipeline, phase.tasks, logging_dir=str(self._folders.logs(number))
         )
         left = executor.get_incomplete_ranks()
+        if phase.sizes:
+            self._progress(sum(phase.sizes) - sum(phase.sizes[rank] for rank in left))
         if self._pool is None:
             for rank in left:
                 _task(deepcopy(executor), rank)  # a task begins with blocks as they were made
@@ -85,9 +87,9 @@ class Local:
     def _wait(self, futures: set["Future[None]"]) -> None:
         while futures:
             done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
-            count = self._bytes.value
-            self._progress(count - self._reported)
-            self._reported = count
+            if count := self._bytes.value - self._reported:
+                self._progress(count)
+                self._reported += count
             for future in done:
                 future.result()
 

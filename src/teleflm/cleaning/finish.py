@@ -8,28 +8,36 @@ from typing import Any
 
 from teleflm.cleaning.blocks import READ
 from teleflm.cleaning.folders import Folders
+from teleflm.cleaning.recipe import Work
+from teleflm.cleaning.step import CorpusStep
 from teleflm.cleaning.tally import BINS, Flow, Sample, Tally, merged
 from teleflm.errors import MachineError
 from teleflm.files import write_whole
+from teleflm.report.clean import write_clean_report
 
 FORMAT = 1
 
 
-def finish(folders: Folders, steps: list[str], title: str) -> None:
+def finish(folders: Folders, steps: list[Work], title: str) -> None:
     """Add up the tallies, and make the result whole.
 
     Raises:
         MachineError: a step did not see what the one before had let through.
     """
-    tallies = {
-        name: merged(folders.tally(name, 0).parent.glob("*.json")) for name in (READ, *steps)
-    }
+    names = (READ, *(work.name for work in steps))
+    tallies = {name: merged(folders.tally(name, 0).parent.glob("*.json")) for name in names}
     _check_flow(tallies, folders)
-    for name in steps:
+    for name in names[1:]:
         # What a corpus step does besides judging: its signatures and its rounds.
         for other in folders.tallies.glob(f"{name}.*"):
             tallies[name].seconds += merged(other.glob("*.json")).seconds
     content = summary(tallies, title)
+    for work, step in zip(steps, content["steps"], strict=True):
+        does = work.kind(work.settings)
+        step["clusters"] = []
+        if isinstance(does, CorpusStep):
+            step["clusters"] = does.clusters(folders.step(work.name))
+    write_clean_report(folders.report, content)
     folders.new_text.mkdir(parents=True, exist_ok=True)
     if not folders.text.exists():
         os.rename(folders.new_text, folders.text)

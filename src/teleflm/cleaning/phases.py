@@ -27,8 +27,8 @@ class Phase:
     name: str
     tasks: int
     pipeline: list[PipelineStep] = field(default_factory=list)
-    passes_over: bool = False
-    """Whether it reads the documents, so that it counts for progress."""
+    sizes: list[int] = field(default_factory=list)
+    """What each task counts for progress, in bytes of the sources, where it reads documents."""
 
 
 def phases_of(
@@ -39,8 +39,8 @@ def phases_of(
     finish: Callable[[], None],
 ) -> list[Phase]:
     """All phases, in order."""
-    shards = len(sources.shards)
-    over = Phase("reading", shards, [Read(sources.shards, folders, tokenizer)], passes_over=True)
+    shards, sizes = len(sources.shards), [shard.bytes for shard in sources.shards]
+    over = Phase("reading", shards, [Read(sources.shards, folders, tokenizer)], sizes)
     phases = [over]
     for work in steps:
         step = work.kind(work.settings) if issubclass(work.kind, CorpusStep) else None
@@ -52,7 +52,7 @@ def phases_of(
                 name = f"{work.name}, {part.name}"
                 phases.append(Phase(name, part.tasks, [Rounding(part, folders, work.name)]))
             again = ReadAgain(sources.shards, folders, documents)
-            over = Phase(f"after {work.name}", shards, [again], passes_over=True)
+            over = Phase(f"after {work.name}", shards, [again], sizes)
             phases.append(over)
         over.pipeline.append(Judging(work, folders, tokenizer))
     over.pipeline.append(Write(folders.new_text, by_source=True))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from datatrove.data import Document
 
@@ -97,3 +97,9 @@ class CorpusStep(ABC):
 
         The document that comes first, by shard and by its place there, is the one that is kept.
         """
+
+    def clusters(self, folder: Path) -> list[dict[str, Any]]:
+        """For the report, once all is judged: the largest groups of documents of which one was
+        kept, each with its `size`, some `ids`, that one's first, and the beginning of its `text`.
+        """
+        return []

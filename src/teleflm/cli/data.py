@@ -1,17 +1,19 @@
-"""teleflm data: prepare, inspect."""
+"""teleflm data: clean, prepare, inspect, score."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from teleflm.cli.corpus import CORPUS_HELP, TEXT_KEY_HELP
+from teleflm.cli import clean, score
+from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
 
 if TYPE_CHECKING:
     from teleflm.data.store import TokenStore
 
 app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
+app.command()(clean.clean)
+app.add_typer(score.app, name="score")
 
 WIDTH = 80
 
@@ -29,9 +31,7 @@ def prepare(
     ] = 0.02,
     text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
     domain: Annotated[str | None, typer.Option(help="One domain for all text.")] = None,
-    domain_by: Annotated[
-        str, typer.Option(help="What names a document's domain: record, file or folder.")
-    ] = "record",
+    domain_by: Annotated[str, typer.Option(help=DOMAIN_BY_HELP)] = "record",
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
@@ -141,11 +141,6 @@ def _print_tables(store: "TokenStore", samples: list[dict[str, Any]]) -> None:
         table.add_column("token", justify="right")
         table.add_column("text", overflow="fold")
         for sample in samples:
-            shown = Text(_printable(sample["text"]))
+            shown = Text(printable(sample["text"]))
             table.add_row(Text(sample["domain"]), f"{sample['position']:,}", shown)
         console.print(table)
-
-
-def _printable(text: str) -> str:
-    # A corpus may hold terminal escape sequences; they are shown, never obeyed.
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)

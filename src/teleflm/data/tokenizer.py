@@ -1,9 +1,9 @@
-"""Tokenizers: those of Hugging Face folders, and our own byte-level BPE, which is trained here."""
+"""Tokenizers: our own byte-level BPE, and those of Hugging Face folders."""
 
 import functools
 import hashlib
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 
-from teleflm.data.find import find_corpus
-from teleflm.data.pieces import cut_pieces
-from teleflm.data.sources import Document, Reading, iterate_documents
 from teleflm.data.special_ids import (
     begin_after_end,
     check_ids,
@@ -30,29 +27,8 @@ from teleflm.data.tokenizer_files import (
     missing_tokenizer,
     special_tokens,
 )
-from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 from teleflm.files import write_whole
-
-UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
-# Bytes of a word that merges are learnt from.
-LONGEST_WORD = 64
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
-# Of a tokenizer that we train.
-_SETTINGS = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "unk_token": UNK,
-    # A text begins with what a token store has before a document, the `</s>` of the one before: no
-    # model has ever seen an `<s>`.
-    "bos_token": EOS,
-    "eos_token": EOS,
-    "pad_token": PAD,
-    "add_bos_token": False,
-    "add_eos_token": False,
-    "clean_up_tokenization_spaces": False,
-    # Without it transformers would read a `</s>` inside a text as the end of it.
-    "split_special_tokens": True,
-}
 
 # A text that no token goes beyond.
 _BEFORE = "a\n"
@@ -226,6 +202,13 @@ class Tokenizer:
         """The ids of a model's vocabulary that are no token here: they pad its embedding."""
         return [index for index in range(vocab_size) if index not in self._ids]
 
+    @property
+    def tokens(self) -> dict[int, str]:
+        """How the definition writes each token, by its id; without the special ones."""
+        added = self._library.get_added_tokens_decoder()
+        vocabulary = self._library.get_vocab().items()
+        return {i: token for token, i in vocabulary if i not in added or not added[i].special}
+
     @functools.cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64] | None:
         """UTF-8 bytes of text that each token stands for, shape (vocab_size,); 0 for special ones.
@@ -325,62 +308,3 @@ def _read(file: Path) -> str:
         raise DataError(missing_tokenizer(file.parent)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
-
-
-def train_tokenizer(
-    paths: Iterable[Path],
-    vocab_size: int,
-    out: Path,
-    *,
-    reading: Reading | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Tokenizer:
-    """Train a byte-level BPE tokenizer on the documents under `paths` and save it in `out`.
-
-    The same documents give the same file. All 256 bytes are tokens, so every text has an exact
-    encoding and `<unk>` is never needed. Where the corpus has too few repeated pairs for
-    `vocab_size`, the tokenizer is smaller: its own `vocab_size` tells.
-
-    Raises DataError for a vocabulary below 260, a bad corpus (see `iterate_documents`), and a
-    tokenizer that stands in `out` already unless `force`.
-    """
-    if vocab_size < SMALLEST_VOCABULARY:
-        raise DataError(
-            f"a vocabulary of {vocab_size} is too small: the 256 bytes and "
-            f"{len(SPECIAL_TOKENS)} special tokens need {SMALLEST_VOCABULARY}"
-        )
-    if (out / "tokenizer.json").exists() and not force:
-        raise DataError(f"{out} has a tokenizer already; choose another folder or use --force")
-    library = tokenizers.Tokenizer(models.BPE())
-    words = [
-        # One token a digit: a number is then written in one way only, place by place, and not
-        # in whichever chunks were frequent in the corpus, which is what makes sums learnable.
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ]
-    # Each merge goes through every word that has its pair. A text without spaces is a single word,
-    # so learning is from parts of it; the tokenizer itself cuts nothing.
-    parts = pre_tokenizers.Split(tokenizers.Regex(f".{{1,{LONGEST_WORD}}}"), "isolated")
-    library.pre_tokenizer = pre_tokenizers.Sequence([*words, parts])
-    library.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL_TOKENS),
-        # Sorted, because the library hands out the alphabet in a random order.
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    documents = iterate_documents(find_corpus(paths), reading, progress=progress)
-    library.train_from_iterator(_training_texts(documents), trainer)
-    library.pre_tokenizer = pre_tokenizers.Sequence(words)
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / DEFINITION, library.to_str(pretty=True))
-    write_whole(out / SETTINGS, json.dumps(_SETTINGS, indent=2) + "\n")
-    return Tokenizer.load(out)
-
-
-def _training_texts(documents: Iterable[Document]) -> Iterator[str]:
-    for document in documents:
-        yield from cut_pieces(document.text)

@@ -133,8 +133,12 @@ def test_an_item_that_is_long_enough_as_written(tmp_path: Path, text: str) -> No
     assert work(planted(text[:-6], 1, "en")) is None
 
 
-def test_letters_alone_make_no_long_item_where_words_are_written(tmp_path: Path) -> None:
-    text = "Кто написал роман о войне и мире?"
+@pytest.mark.parametrize(
+    "text", ["Кто написал роман о войне и мире?", "(A) one; (B) two; (C) three; (D) four?"]
+)
+def test_letters_and_symbols_make_no_long_item_where_words_are_written(
+    tmp_path: Path, text: str
+) -> None:
     path = lines(tmp_path / "quiz.jsonl", {"q": text})
     assert read_test_sets(settings(path)).counts == {path: Counts(1, 1)}
     assert step(path)(planted(text, 1, "en")) is None

@@ -7,6 +7,7 @@ from datatrove.data import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
+from teleflm.cleaning import paragraphs
 from teleflm.cleaning.paragraphs import Paragraphs, ParagraphSettings, _joined, _parts
 from tests.cleaning.planted import record, run, words, written
 
@@ -80,7 +81,7 @@ def test_a_short_line_goes_where_many_documents_have_it(
     ]
     documents.append(record(page(menu, paragraph(9), gap="\n"), "german", "de"))
     before = [document.text for document in documents]
-    shards = [documents[:2], [], documents[2:]]
+    shards = [documents[:2], [], documents[2:3], documents[3:4], documents[4:]]
     assert dropped(tmp_path, *shards, line_documents=needed) == []
     after = [document.text for document in documents]
     if not goes:
@@ -130,7 +131,7 @@ def test_a_paragraph_of_a_line_and_a_rule_is_there_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("order", "corpus_bytes"), [(1, 1), (2, 20_000_000), (3, 60_000_000)])
 def test_the_result_is_the_same_in_any_order_and_number_of_tasks_and_shards(
-    tmp_path: Path, order: int, corpus_bytes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: int, corpus_bytes: int
 ) -> None:
     def made() -> list[Document]:
         return [
@@ -141,6 +142,7 @@ def test_the_result_is_the_same_in_any_order_and_number_of_tasks_and_shards(
     plain, again = made(), made()
     verdicts = run(step(), tmp_path / "plain", [plain])
     shards = [again[:7], [], again[7:40], again[40:]]
+    monkeypatch.setattr(paragraphs, "_BATCH", 2000)
     assert run(step(), tmp_path / "again", shards, corpus_bytes, order) == verdicts
     assert [document.text for document in again] == [document.text for document in plain]
     assert sum(document.text != new.text for document, new in zip(plain, made(), strict=True)) > 9

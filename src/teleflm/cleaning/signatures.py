@@ -10,7 +10,6 @@ from teleflm.cleaning.units import Hashes, Places, mix, ngram_hashes, unit_hashe
 Signatures = npt.NDArray[np.uint32]
 Bytes = npt.NDArray[np.uint8]
 
-_SEED = 20240229
 _FINAL = np.uint32(0x9E3779B1)
 # Two hashes that differ have the same byte by chance.
 _CHANCE = 1 / 256
@@ -27,19 +26,15 @@ def signatures(texts: Sequence[str], ngram: int, hashes: int) -> tuple[Signature
     texts_with_units = np.flatnonzero(np.diff(starts))
     firsts = starts[texts_with_units]
     values = (grams >> np.uint64(32)).astype(np.uint32)
-    random = (mix(np.arange(_SEED, _SEED + 2 * hashes, dtype=np.uint64)) >> np.uint64(32)).astype(
+    multipliers = (mix(np.arange(1, hashes + 1, dtype=np.uint64)) >> np.uint64(32)).astype(
         np.uint32
     )
     least = np.empty((hashes, len(firsts)), np.uint32)
     if len(firsts):
         permuted = np.empty_like(values)
-        for row, multiplier, addend in zip(
-            least, random[:hashes] | np.uint32(1), random[hashes:], strict=True
-        ):
-            # One to one on 32 bits; the values are mixed, so their order after it is as good as
-            # random.
+        for row, multiplier in zip(least, multipliers | np.uint32(1), strict=True):
+            # One to one on 32 bits. The values are mixed, so this orders them as if at random.
             np.multiply(values, multiplier, out=permuted)
-            np.add(permuted, addend, out=permuted)
             np.minimum.reduceat(permuted, firsts, out=row)
     return np.ascontiguousarray(least.T), texts_with_units
 

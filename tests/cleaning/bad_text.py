@@ -3,6 +3,7 @@
 import random
 import re
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -67,7 +68,7 @@ class Markov:
         self._after: dict[str, list[str]] = defaultdict(list)
         for text in texts:
             units = _UNIT.findall(text)
-            for one, other in zip(units, units[1:], strict=False):
+            for one, other in pairwise(units):
                 self._after[one].append(other)
 
     def write(self, rng: random.Random, units: int) -> str:

@@ -10,13 +10,12 @@ _WORD_CHARACTER = re.compile(r"\w+")
 _DIGITS = re.compile("[0-9]+")
 # Bytes, escapes and lists of numbers; tables in base64 and the like are one long word.
 _DATA = re.compile(
-    r"(?:(?:0[xX])?[0-9a-fA-F]*[0-9][0-9a-fA-F]*[uUlLfF]{0,3}[\s,;\[\](){}]+){8,}"
+    r"(?:(?:0[xX])?[0-9a-fA-F]{1,32}[uUlLfF]{0,3}[\s,;\[\](){}]{1,32}){8,}"
     r"|(?:\\x[0-9a-fA-F]{2}|\\[0-7]{3}){8,}|[A-Za-z0-9+/=]{200,}"
 )
+_HANDS_OFF = "(?:do not|don't|don’t) (?:edit|modify|change)"
 _GENERATED = re.compile(
-    r"(?:auto-?|automatically |machine[- ])?generated.{0,200}?(?:do not|don't|don’t) (?:edit|modify|change)"
-    r"|(?:do not|don't|don’t) (?:edit|modify|change).{0,200}?generated|@generated",
-    re.I | re.S,
+    f"generated.{{0,200}}?{_HANDS_OFF}|{_HANDS_OFF}.{{0,200}}?generated|@generated", re.I | re.S
 )
 _HEAD = 1000  # characters in which a generator says so
 

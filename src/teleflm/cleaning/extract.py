@@ -1,7 +1,7 @@
 """`extract`: the text of a web page, by trafilatura."""
 
 import logging
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from datatrove.data import Document
 
@@ -43,7 +43,7 @@ class Extract(Step):
         # It reports each page without text as an error; here that is a reason, and counted.
         logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
         self._extract = trafilatura.extract
-        self._options = {
+        self._options: dict[str, Any] = {
             "output_format": "txt",
             "include_tables": settings.tables,
             "include_comments": settings.comments,

@@ -3,20 +3,22 @@
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 # Words that hold sentences together. Others are told by their capitals and last letters.
-_FUNCTION_WORDS = frozenset(
-    """a about above after again against all also am an and any are as at away back be because been
-    before being below between both but by can come could did do does done down each either else
-    even every few first for from further get go got had has have having he her here hers him his
-    how however i if in into is it its itself just last least less let like make many may me might
-    more most much must my neither never no nor not nothing now of off often on once one only or
-    other others our out over own perhaps rather said same say see shall she should since so some
-    still such take than that the their them then there therefore these they thing this those
-    though through thus time to together too toward two under until unto up upon us use used very
-    was we well were what when where whether which while who whom whose why will with within
-    without would yet you your""".split()
-)
+_FUNCTION_WORDS_TEXT = """
+a about above after again against all also am an and any are as at away back be because been
+before being below between both but by can come could did do does done down each either else
+even every few first for from further get go got had has have having he her here hers him
+his how however i if in into is it its itself just last least less let like make many may me
+might more most much must my neither never no nor not nothing now of off often on once one
+only or other others our out over own perhaps rather said same say see shall she should
+since so some still such take than that the their them then there therefore these they thing
+this those though through thus time to together too toward two under until unto up upon us
+use used very was we well were what when where whether which while who whom whose why will
+with within without would yet you your
+"""
+_FUNCTION_WORDS = frozenset(_FUNCTION_WORDS_TEXT.split())
 _FUNCTION_CHARACTERS = frozenset(
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年"
     "过发后作里用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心"
@@ -33,7 +35,7 @@ def form_features(text: str) -> Iterator[str]:
     """Runs of one to three forms, and of three characters as they stand."""
     tokens = [_form(token) for token in _TOKEN.findall(text)]
     yield from tokens
-    for one, two in zip(tokens, tokens[1:], strict=False):
+    for one, two in pairwise(tokens):
         yield f"{one}\x1f{two}"
     for one, two, three in zip(tokens, tokens[1:], tokens[2:], strict=False):
         yield f"{one}\x1f{two}\x1f{three}"

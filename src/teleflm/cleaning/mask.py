@@ -62,7 +62,7 @@ _FEWEST_HEX_DIGITS = 8
 class MaskSettings(Strict):
     """`kinds`: what is replaced."""
 
-    kinds: list[Kind] = list(REPLACEMENTS)
+    kinds: tuple[Kind, ...] = tuple(REPLACEMENTS)
 
 
 class Mask(Step):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ _Sign = tuple[re.Pattern[str], int, int]
 # Each pattern begins with what is rare in a text, so that a search skips the rest.
 _URLS = (re.compile(r"://|www\.|\.(?:com|cn|net|cc|xyz|top|vip|club|site)\b"), 2, 6)
 _SHOUTING = (re.compile("[!！]"), 1, 4)
-_FANCY = (re.compile("[★☆◆●▶►✅🔥👉💰【》>!！](?:(?<=[^》>!！])|(?<=(.))\\1)"), 1, 4)
+_MARKS = ("★", "☆", "◆", "●", "▶", "►", "✅", "🔥", "👉", "💰", "【", "!!", "！！", ">>", "》》")
+_MOST_MARKS = 4
 _FOOTER = (re.compile("©|[Cc]opyright (?:\\([Cc]\\)|(?:19|20)[0-9]{2})"), 3, 3)
 _SIGNS: dict[str, list[_Sign]] = {
     "zh": [
@@ -41,14 +43,12 @@ _SIGNS: dict[str, list[_Sign]] = {
         (re.compile("[0-9一二三十百千万] ?(?:[元折万倍%]|块钱)"), 1, 4),
         _URLS,
         _SHOUTING,
-        _FANCY,
     ],
     "en": [
         (re.compile("1-?8[0-9]{2}-[0-9]{3}-[0-9]{4}"), 3, 6),
         (re.compile("[$€£] ?[0-9]|[0-9]%"), 1, 4),
         _URLS,
         _SHOUTING,
-        _FANCY,
     ],
 }
 
@@ -101,6 +101,7 @@ def phrase_points(text: str, language: str) -> Points:
         boilerplate += count * of_boilerplate
         total += count * max(of_spam, of_boilerplate)
     signs, footer = _signs(text, _SIGNS[language]), _signs(text, [_FOOTER])
+    signs += min(sum(map(text.count, _MARKS)), _MOST_MARKS)
     return Points(spam + signs, boilerplate + footer, total + signs + footer)
 
 
@@ -116,7 +117,7 @@ def _found(text: str, phrases: _Phrases, language: str) -> Iterator[tuple[str, i
                 if count := text.count(" " + phrase.replace(" ", "  ") + " "):
                     yield phrase, count
         return
-    for beginning in phrases.by_beginning.keys() & set(map("".join, zip(text, text[1:]))):
+    for beginning in phrases.by_beginning.keys() & set(map("".join, pairwise(text))):
         for phrase in phrases.by_beginning[beginning]:
             if count := text.count(phrase):
                 yield phrase, count

@@ -13,7 +13,8 @@ from pydantic import Field
 from teleflm.cleaning.phrases import Points, phrase_points
 from teleflm.config.base import Strict
 
-HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
+_LATIN = re.compile("[A-Za-z]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _BULLETS = ("-", "*", "•", "·", "‣", "●", "○", "■", "◆", "▪", "–", "+")
@@ -21,13 +22,14 @@ _ELLIPSES = ("...", "…", "。。。")
 # Of what a menu, a footer or a list of links is made: pieces without a stop in them.
 _PIECE_ENDS = re.compile(r"[\s|>»/·、_]+")
 _STOP = re.compile("[，。！？；：,!?;。”」』）)]|\\.$")
-_STOP_WORDS = frozenset(
-    """a about after all also an and any are as at be because been before being but by can could did
-    do does for from had has have he her here him his how i if in into is it its may me more most
-    must my no not now of on one only or other our out over said shall she should so some such than
-    that the their them then there these they this thou those thy to unto up upon us was we were
-    what when where which who will with would ye yet you your""".split()
-)
+_STOP_WORDS_TEXT = """
+a about after all also an and any are as at be because been before being but by can could
+did do does for from had has have he her here him his how i if in into is it its may me more
+most must my no not now of on one only or other our out over said shall she should so some
+such than that the their them then there these they this thou those thy to unto up upon us
+was we were what when where which who will with would ye yet you your
+"""
+_STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 
 
 class ProseRules(Strict):
@@ -69,18 +71,24 @@ class EnglishRules(ProseRules):
 
 _FEWEST_LINES = 4  # of which a share says something
 _FEWEST_PIECES = 6
+_SHORTEST_VERSE = 4  # characters
 _LONGEST_PIECE, _LONGEST_LINE = 8, 4  # characters, and words, of what may stand in a menu
 _SHORT = 30  # characters or words; points of a shorter text are for as many
 _FEWEST_WORDS = 20  # of which a share of stop words says something
 
 
-_SOME = 2000  # characters that tell in which script a text is
+_SOME = 1000  # characters that tell in which script a text is
 
 
 def is_chinese(text: str) -> bool:
     """Whether its beginning has more Chinese characters than it has Latin words of four letters."""
     some = text[:_SOME]
-    return 4 * len(HAN.findall(some)) > sum(map(str.isascii, filter(str.isalpha, some)))
+    return 4 * _characters(some) > sum(map(len, _LATIN.findall(some)))
+
+
+def _characters(text: str) -> int:
+    """How many Chinese characters there are."""
+    return sum(map(len, _HAN.findall(text)))
 
 
 def other_fault(text: str, rules: OtherRules) -> str | None:
@@ -92,28 +100,29 @@ def other_fault(text: str, rules: OtherRules) -> str | None:
 
 def chinese_fault(text: str, rules: ChineseRules) -> str | None:
     """Why a text in Chinese is dropped."""
-    count = len(HAN.findall(text))
+    count = _characters(text)
     if count < rules.fewest:
         return "too short"
     # A Latin word among them counts as a character.
-    units = count + sum(not HAN.match(run) for run in _LETTERS.findall(text))
+    units = count + len(_LATIN.findall(text))
     points = phrase_points(text, "zh")
     if _is_full_of(points, units, rules):
         return _kind(points)
     pieces = _PIECE_ENDS.split(text)
     short = [
-        p for p in pieces if len(p) <= _LONGEST_PIECE and HAN.search(p) and not _STOP.search(p)
+        p for p in pieces if len(p) <= _LONGEST_PIECE and _HAN.search(p) and not _STOP.search(p)
     ]
-    # Verses without stops are pieces of one length.
-    if len(short) >= _FEWEST_PIECES and len({len(p) for p in short}) > 1:
-        if sum(len(HAN.findall(piece)) for piece in short) > rules.menu * count:
-            return "menu"
+    letters = sum(map(_characters, short))
+    # Verses without stops are pieces of one length, and of four characters at least.
+    verses = len({len(piece) for piece in short}) == 1 and len(short[0]) >= _SHORTEST_VERSE
+    if len(short) >= _FEWEST_PIECES and letters > rules.menu * count and not verses:
+        return "menu"
     return _form_fault(text, rules)
 
 
 def english_fault(text: str, rules: EnglishRules) -> str | None:
     """Why a text in English is dropped."""
-    words = _WORD.findall(text)
+    words = _WORD.findall(text.lower())
     if len(words) < rules.fewest:
         return "too short"
     points = phrase_points(text, "en")
@@ -129,7 +138,7 @@ def english_fault(text: str, rules: EnglishRules) -> str | None:
     if len(short) >= _FEWEST_PIECES and sum(map(len, short)) > rules.menu * len(words):
         return "menu"
     if len(words) >= _FEWEST_WORDS:
-        stops = sum(word in _STOP_WORDS for word in map(str.lower, words))
+        stops = sum(map(_STOP_WORDS.__contains__, words))
         if stops < rules.stop_words * len(words):
             return "few stop words"
     return _form_fault(text, rules)

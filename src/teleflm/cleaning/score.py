@@ -10,7 +10,7 @@ import heapq
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +26,7 @@ from teleflm.files import naming_full_disk
 FORMAT = 1
 _FEATURES = 1 << 18
 _INVERSE_PENALTY = 30.0  # chosen on sources that training did not see (docs/log.md)
-_PIECES, _PIECE = 4, 500  # how many of a long text, and characters in each
+_PIECES, _PIECE = 4, 300  # how many of a long text, and characters in each
 MOST_DOCUMENTS = 5000
 """Taken of a source, those whose hashes are the smallest."""
 _SHORTEST = 20  # characters of an example
@@ -87,7 +87,7 @@ class Figures(NamedTuple):
 
 
 def train(
-    good: dict[str, Iterable[str]], bad: dict[str, Iterable[str]], out: Path, held_out: float
+    good: Mapping[str, Iterable[str]], bad: Mapping[str, Iterable[str]], out: Path, held_out: float
 ) -> Figures:
     """Train on texts by source, and write the result to `out`; the same file for the same texts.
 

@@ -39,6 +39,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "child": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 8},
 }
 HEAD_DIM, VOCABULARY, CONTEXT, BATCH = 16, 4096, 128, 8
+# How the tokenizer cuts words, as in the demo.
+CUT = "smollm"
 # Steps of the target from scratch, of them the last in the decay; of the parent before a growth.
 SCRATCH, DECAY, PARENT = 240, 30, 200
 WARMUP, RAMP = 20, 30

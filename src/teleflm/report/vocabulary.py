@@ -29,9 +29,7 @@ def draw_tokens_per_byte(axes: Any, fits: Mapping[str, Fit]) -> None:
         title, colour = _plain(name), colour_of(place)
         rates = list(fit.tokens_per_byte.values())
         at = [group + place * thickness for group in range(len(rates))]
-        bars = axes.barh(
-            at, rates, height=thickness * 0.9, color=colour_of(place), label=_plain(name)
-        )
+        bars = axes.barh(at, rates, height=thickness * 0.9, color=colour, label=title)
         axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=9, color=MUTED)
     domains = [_plain(name) for name in next(iter(fits.values())).tokens_per_byte]
     middle = (len(fits) - 1) * thickness / 2

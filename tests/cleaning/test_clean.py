@@ -309,7 +309,8 @@ def test_progress_reaches_its_total_also_when_it_goes_on(recipe: str, tmp_path: 
 
 
 def test_tokens_are_estimated_from_a_sample(recipe: str, tmp_path: Path) -> None:
-    from teleflm.data.tokenizer import Tokenizer, train_tokenizer
+    from teleflm.data.tokenizer import Tokenizer
+    from teleflm.data.tokenizer_training import train_tokenizer
 
     train_tokenizer([tmp_path / "corpus"], 300, tmp_path / "tokenizer")
     summary = run(recipe, f"tokenizer={tmp_path / 'tokenizer'}")

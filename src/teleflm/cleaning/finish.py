@@ -129,7 +129,7 @@ def _sample(sample: Sample) -> dict[str, str]:
 
 
 def _tokens(tally: Tally, source: str, size: str) -> int | None:
-    """An estimate, at the rate of what was tokenized of the source, or of all where that is none."""
+    """An estimate, at the rate of the source's sample, or that of all where it has none."""
     flow = tally.sources.get(source, Flow())
     sample = flow if flow.sampled_bytes else tally.total
     if not sample.sampled_bytes:

@@ -24,7 +24,7 @@ from teleflm.errors import DataError
 
 # Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
 # way through the tokenizers library, and a byte may be a token.
-BATCH_BYTES = 1 << 18
+BATCH_BYTES = 1 << 19
 _AT_WORK = 2
 """Batches that are with the tokenizer."""
 

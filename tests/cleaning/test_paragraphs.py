@@ -70,6 +70,13 @@ def test_short_paragraphs_and_refrains_stay(tmp_path: Path) -> None:
     assert [document.text for document in documents] == texts
 
 
+def test_code_is_left_as_it_is(tmp_path: Path) -> None:
+    text = page(paragraph(1), paragraph(2), paragraph(1))
+    documents = [record(text, str(n), "code") for n in range(3)]
+    assert dropped(tmp_path, documents, line_documents=2) == []
+    assert {document.text for document in documents} == {text}
+
+
 @pytest.mark.parametrize(("needed", "goes"), [(5, True), (6, False), (None, False)])
 def test_a_short_line_goes_where_many_documents_have_it(
     tmp_path: Path, needed: int | None, goes: bool

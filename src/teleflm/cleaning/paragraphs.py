@@ -9,7 +9,8 @@ Shorter lines are what pages repeat (menus, notices, links), but also what text 
 stands in `line_documents` documents or more, and then in all but the first; shorter ones stay. In
 the King James Bible 71 chapters say "And the LORD spake unto Moses, saying,", and all 121 pages of
 a handbook say its title: hence the default. Books and poems, which have refrains and share titles,
-are better off with `line_documents: null`. Code repeats itself line by line: leave the step out.
+are better off with `line_documents: null`. Code repeats itself line by line and is no better for a
+hole: documents of the language `code` are left as they are.
 """
 
 from collections import Counter
@@ -29,6 +30,7 @@ from teleflm.cleaning.units import Hashes, Places, mix, name_hashes, span_hashes
 from teleflm.config.base import Strict
 from teleflm.files import naming_full_disk
 
+_CODE = "code"
 # Characters hashed at once.
 _BATCH = 1 << 17
 # A place: the document in its shard, then the line, then whether a paragraph begins there.
@@ -105,8 +107,9 @@ class _Signer:
         self._languages: list[str] = []
 
     def add(self, document: Document) -> None:
-        self._texts.append(document.text)
-        self._languages.append(document.metadata["language"])
+        language = document.metadata["language"]
+        self._texts.append("" if language == _CODE else document.text)
+        self._languages.append(language)
         # A text without characters takes room too.
         self._characters += len(document.text) + 1
         if self._characters >= _BATCH:

@@ -134,6 +134,9 @@ def test_more_words_than_there_is_room_for(corpus: Path, tmp_path: Path) -> None
     assert whole < 200 * 52 / 2
     assert some < 1.06 * whole
     assert len(trained[50_000].encode("天地玄黄")) == len(trained[10**9].encode("天地玄黄")) == 1
+    # A line that stands for others came once all the same, and is learnt by no means whole.
+    most = train_tokenizer([tmp_path / "text.txt"], 9000, tmp_path / "most", most_bytes=50_000)
+    assert min(len(most.encode(line)) for line in lines) > 1
     again = train_tokenizer([tmp_path / "text.txt"], 900, tmp_path / "again", most_bytes=50_000)
     assert again.fingerprint == trained[50_000].fingerprint != trained[10**9].fingerprint
 

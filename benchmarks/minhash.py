@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datatrove.data import Document
+from loguru import logger
 
 from teleflm.cleaning.minhash import MinHash, MinHashSettings
 from teleflm.cleaning.units import ngram_hashes, unit_hashes
@@ -156,6 +157,7 @@ def quality(dropped: set[int], pairs: dict[tuple[int, int], float], documents: i
 
 def main(command_line: list[str] | None = None) -> None:
     """Measure and print, for each language."""
+    logger.disable("datatrove")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--english", type=Path, nargs="*", default=[], help="files of text")
     parser.add_argument("--chinese", type=Path, nargs="*", default=[], help="files of text")

@@ -27,7 +27,7 @@ def test_it_measures_both_languages(tmp_path: Path, capsys: pytest.CaptureFixtur
     for name, line in rows.items():
         if "teleflm" in name:
             found, planted = line.split()[-3].split("/")
-            assert int(found) == int(planted) > 9, line
+            assert int(found) == int(planted) > 3, line
             assert line.split()[-1].startswith("0/"), line
 
 

@@ -14,13 +14,20 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from datatrove.data import Document
 from pydantic import Field
 
-from teleflm.cleaning.clusters import SHARD_BITS, Numbers, Verdict, join, write_verdicts
+from teleflm.cleaning.clusters import (
+    SHARD_BITS,
+    Numbers,
+    Verdict,
+    join,
+    largest_clusters,
+    write_verdicts,
+)
 from teleflm.cleaning.runs import (
     IdWriter,
     Repeated,
@@ -82,6 +89,10 @@ class MinHash(CorpusStep):
 
     def judge(self, folder: Path, shard: int) -> Judge:
         return _Judge(folder, shard)
+
+    def clusters(self, folder: Path) -> list[dict[str, Any]]:
+        """As `CorpusStep.clusters`."""
+        return largest_clusters(folder)
 
 
 class _Signer:

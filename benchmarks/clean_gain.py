@@ -3,8 +3,8 @@
 The demo's two books become a crawl: every twentieth chapter is kept out of it, some of the others
 stand there three times with a few words changed, footers stand in all, and a third of the documents
 are advertisements and words in no order. `data clean` has the recipe web-en and a score that
-learnt from other bad text. Both stores have one tokenizer; what is measured are the bits per byte of the
-chapters that were kept apart, for each seed.
+learnt from other bad text. Both stores have one tokenizer; what is measured are the bits per byte
+of the chapters that were kept apart, for each seed.
 
     python benchmarks/clean_gain.py --steps 300 --seeds 3
 """

@@ -187,8 +187,7 @@ def _tokens(own: DataConfig | None, model: ModelConfig, text: Mixture | None) ->
     if text is not None:
         return sample_tokens(text, model, longest), "the given text"
     if own is not None:
-        paths = [own.path] if isinstance(own.path, str) else [path for path, _ in own.path.values()]
-        if all(Path(path).is_dir() for path in paths):
+        if all(Path(path).is_dir() for path in own.sources):
             tokens = sample_tokens(open_domains(own.path, own.tokenizer), model, longest)
             return tokens, "the run's own text"
     length = min(_LONGEST, model.max_position_embeddings)

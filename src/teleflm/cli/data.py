@@ -32,6 +32,10 @@ def prepare(
     text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
     domain: Annotated[str | None, typer.Option(help="One domain for all text.")] = None,
     domain_by: Annotated[str, typer.Option(help=DOMAIN_BY_HELP)] = "record",
+    weight_key: Annotated[
+        str | None,
+        typer.Option(help="Field of a record's weight: how often its text is to be trained on."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
@@ -46,7 +50,7 @@ def prepare(
     from teleflm.data.sources import Reading
     from teleflm.data.store import prepare as prepare_store
 
-    reading = Reading(text_key, domain, domain_by)
+    reading = Reading(text_key, domain, domain_by, weight_key)
     with byte_progress("preparing", find_corpus(paths).bytes) as progress:
         store = prepare_store(
             paths,

@@ -97,7 +97,7 @@ def bits_per_byte(folder: Path, store: str, seed: int, steps: int) -> dict[str, 
         f"training.steps={steps}",
         f"evaluation.every={steps}",
         "evaluation.tokens=200000",
-        "evaluation.sample_tokens=0",
+        "evaluation.prompts=[]",
         *(f"model.{key}" for key in _MODEL),
     )
     last = (folder / run / "evaluation.jsonl").read_text().splitlines()[-1]

@@ -72,7 +72,16 @@ def test_the_grown_model_inherits(tmp_path: Path) -> None:
         ("training.dtype=fp16", "'bf16', 'fp32' or 'fp64'"),
         ("data.sequence_length=65", "sequence_length 65 .* max_position_embeddings 64"),
         ("schedule.min_ratio=2", r"schedule\.min_ratio"),
-        ("data.path=3", r"data\.path"),
+        ("data.path=3", r"data\.path: Input should be a valid string"),
+        ("data.path={a: [s, x]}", r"data\.path\.a\.1: Input should be a valid number"),
+        ("data.path={a: s}", r"data\.path\.a: Input should be a valid array"),
+        (
+            "data.path={a: {path: s, epochs: 1, epoc: 2}}",
+            r"unknown key 'data\.path\.a\.epoc'; did you mean 'data\.path\.a\.epochs'",
+        ),
+        ("data.path={a: {path: s}}", r"key 'data\.path\.a\.epochs' is missing"),
+        ("data.path={a: {path: s, epochs: -1}}", r"data\.path\.a\.epochs: .* greater than or eq"),
+        ("data.path={a: [s, 1], b: {path: s, epochs: 1}}", "'a' has a weight where others have ep"),
         ("seed=-1", "seed"),
     ],
 )
@@ -82,6 +91,19 @@ def test_faults_name_the_file_and_the_field(tmp_path: Path, override: str, messa
     with pytest.raises(ConfigError, match=message) as found:
         load_run(file, [override])
     assert str(found.value).startswith(str(file))
+
+
+def test_data_by_weight_and_by_epochs_is_written_as_it_is_read(tmp_path: Path) -> None:
+    for form, sources in (
+        ("{a: [s, 1], b: [t, 0.5]}", ["s", "t"]),
+        ("{a: {path: s, epochs: 4}, b: {path: t, epochs: 0.5}}", ["s", "t"]),
+        ("s", ["s"]),
+    ):
+        file = write_run(tmp_path / "run.yaml", run_fields(STORE, RUN))
+        run = load_run(file, [f"data.path={form}"])
+        assert run.data.sources == sources
+        write_yaml(tmp_path / "config.yaml", run)
+        assert load_run(tmp_path / "config.yaml") == run
 
 
 def test_a_run_without_a_model() -> None:

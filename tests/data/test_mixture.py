@@ -1,8 +1,12 @@
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from teleflm.config.run import ReadEpochs
+from teleflm.data.identity import identify
+from teleflm.data.loader import Loader
 from teleflm.data.mixture import open_domains
 from teleflm.data.store import TokenStore, prepare
 from teleflm.data.tokenizer import Tokenizer
@@ -40,6 +44,38 @@ def test_sources_by_domain(
         open_domains({"latin": (str(store.path), 1)})
 
 
+def by_epochs(store: TokenStore, **epochs: float) -> dict[str, ReadEpochs]:
+    return {name: ReadEpochs(path=str(store.path), epochs=e) for name, e in epochs.items()}
+
+
+def test_epochs_are_how_often_a_source_is_read(store: TokenStore) -> None:
+    tokens = {name: counts.tokens for name, counts in store.domains.items()}
+    epochs = {"chinese": 20.0, "code": 0.0, "english": 7.5}
+    mixture = open_domains(by_epochs(store, **epochs))
+    assert {d.name: d.weight for d in mixture.domains} == {n: tokens[n] * epochs[n] for n in tokens}
+    length = 4
+    budget = round(sum(tokens[name] * epochs[name] for name in tokens) / length)
+    loader = Loader(
+        mixture.domains, seed=0, sequence_length=length, global_batch=budget, vocab_size=360
+    )
+    read = Counter(loader.sources(0))
+    for name in ("chinese", "english"):
+        counts = [count for (domain, _), count in read.items() if domain == name]
+        windows = (tokens[name] - 1) // length
+        assert len(counts) == windows
+        # Of the last block, which is cut, shares hold on average only.
+        assert sum(counts) / windows == pytest.approx(epochs[name], rel=0.02)
+        assert max(counts) - min(counts) <= 1
+    assert not any(domain == "code" for domain, _ in read)
+
+
+def test_epochs_are_the_same_data_as_their_weights(store: TokenStore) -> None:
+    one_each = by_epochs(store, chinese=1, code=1, english=1)
+    assert identify(open_domains(one_each).domains) == identify(open_domains(store.path).domains)
+    doubled = by_epochs(store, chinese=2, code=1, english=1)
+    assert identify(open_domains(doubled).domains) != identify(open_domains(store.path).domains)
+
+
 def test_megatron_prefixes(store: TokenStore, tokenizer_dir: Path, tmp_path: Path) -> None:
     for suffix in (".bin", ".idx"):
         shutil.copy(store.path / f"code{suffix}", tmp_path / f"corpus_text_document{suffix}")
@@ -61,8 +97,10 @@ def test_megatron_prefixes(store: TokenStore, tokenizer_dir: Path, tmp_path: Pat
 def test_weights_are_checked(store: TokenStore, weight: float) -> None:
     with pytest.raises(DataError, match=r"data\.path\.code: a weight of"):
         open_domains({"code": (str(store.path), weight)})
-    with pytest.raises(DataError, match="no domain has a weight above 0"):
+    with pytest.raises(DataError, match="no domain has a weight or epochs above 0"):
         open_domains({"code": (str(store.path), 0.0)})
+    with pytest.raises(DataError, match="no domain has a weight or epochs above 0"):
+        open_domains(by_epochs(store, code=0.0))
 
 
 def test_one_tokenizer_for_all(corpus: Path, store: TokenStore, tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def test_null_texts_are_counted_and_told(
     content = "\n".join(map(json.dumps, rows)).encode()
     for name in ("one.jsonl", "two.jsonl"):
         write(tmp_path / name, content)
-    texts = [text for text, _ in iterate_documents(find_corpus([tmp_path]), Reading("d.t"))]
+    documents = iterate_documents(find_corpus([tmp_path]), Reading("d.t"))
+    texts = [document.text for document in documents]
     assert texts == ["a", "b"] * 2
     said = capsys.readouterr().err
     assert '4 records whose field "d.t" is null were left out, in 2 files' in said
@@ -173,7 +174,7 @@ def test_folders_are_searched_in_sorted_order_without_hidden_and_foreign_files(
     (tmp_path / ".hidden").mkdir()
     for name in ("b/2.txt", "a.txt", "c.txt", "readme.rst", ".hidden/x.txt", ".a.txt"):
         write(tmp_path / name, name.encode())
-    assert [text for text, _ in read(tmp_path)] == ["a.txt", "b/2.txt", "c.txt"]
+    assert [document.text for document in read(tmp_path)] == ["a.txt", "b/2.txt", "c.txt"]
     assert find_corpus([tmp_path]).bytes == len("a.txtb/2.txtc.txt")
 
 
@@ -193,7 +194,7 @@ def test_a_long_txt_file_comes_in_bounded_blocks(
     monkeypatch.setattr(unpack, "BLOCK_BYTES", 100)
     monkeypatch.setattr(sources, "DOCUMENT_BYTES", 100)
     path = write(tmp_path / "t.txt", (unit * 200).encode())
-    texts = [text for text, _ in read(path)]
+    texts = [document.text for document in read(path)]
     assert "".join(texts) == unit * 200
     assert len(texts) > 5
     assert max(len(text.encode()) for text in texts) <= 300

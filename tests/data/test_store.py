@@ -38,7 +38,7 @@ def write_jsonl(path: Path, documents: list[str], domain: str | None = None) -> 
 def test_every_document_is_in_one_part_and_in_order(corpus: Path, store: TokenStore) -> None:
     for domain in ("english", "chinese"):
         documents = iterate_documents(find_corpus([corpus / f"{domain}.jsonl"]))
-        source = [text for text, _ in documents]
+        source = [document.text for document in documents]
         train = texts(store.train(domain), store.tokenizer)
         held_out = texts(store.held_out(domain), store.tokenizer)
         assert sorted(train + held_out) == sorted(source)

@@ -52,7 +52,7 @@ def test_figures_are_those_of_the_documents(corpus: Path, tokenizer_dir: Path) -
     tokenizer, used = Tokenizer.load(tokenizer_dir), set[int]()
     tokens: Counter[str] = Counter()
     bytes_: Counter[str] = Counter()
-    for text, domain in iterate_documents(find_corpus([corpus])):
+    for text, domain, _ in iterate_documents(find_corpus([corpus])):
         ids = tokenizer.encode(text)
         used |= set(ids)
         tokens[domain] += len(ids)

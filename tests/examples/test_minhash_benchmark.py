@@ -15,8 +15,8 @@ from benchmarks.minhash import exact_pairs, main, quality, with_copies
 def test_it_measures_both_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for language in ("en", "zh"):
         texts = [written(words(n, 200, language), language) for n in range(60)]
-        rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-        (tmp_path / f"{language}.jsonl").write_text(rows)
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / f"{language}.jsonl").write_text(lines)
     files = ["--english", str(tmp_path / "en.jsonl"), "--chinese", str(tmp_path / "zh.jsonl")]
     main([*files, "--copies", "35", "--rounds", "1"])
     out = capsys.readouterr().out.splitlines()[1:]

@@ -28,7 +28,7 @@ def clean(
         from teleflm.cleaning.recipe import load_recipe
         from teleflm.cleaning.steps import KINDS
     except ModuleNotFoundError as error:
-        raise _missing(error) from error
+        raise missing_extra(error) from error
     from teleflm.data.progress import byte_progress
 
     loaded = load_recipe(recipe, overrides or [])
@@ -41,7 +41,8 @@ def clean(
         _print(found, Path(loaded.out))
 
 
-def _missing(error: ModuleNotFoundError) -> Exception:
+def missing_extra(error: ModuleNotFoundError) -> Exception:
+    """What to raise where a library of the extra `clean` may be what is missing."""
     from teleflm.errors import MissingExtraError
 
     library = (error.name or "").partition(".")[0]

@@ -1,11 +1,11 @@
-"""teleflm data: clean, prepare, inspect, score."""
+"""teleflm data: clean, prepare, inspect, mix, score."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from teleflm.cli import clean, score
+from teleflm.cli import clean, mix, score
 from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
 app.command()(clean.clean)
+app.command()(mix.mix)
 app.add_typer(score.app, name="score")
 
 WIDTH = 80
@@ -32,6 +33,10 @@ def prepare(
     text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
     domain: Annotated[str | None, typer.Option(help="One domain for all text.")] = None,
     domain_by: Annotated[str, typer.Option(help=DOMAIN_BY_HELP)] = "record",
+    weight_key: Annotated[
+        str | None,
+        typer.Option(help="Field of a record's weight: how often its text is to be trained on."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
@@ -46,7 +51,7 @@ def prepare(
     from teleflm.data.sources import Reading
     from teleflm.data.store import prepare as prepare_store
 
-    reading = Reading(text_key, domain, domain_by)
+    reading = Reading(text_key, domain, domain_by, weight_key)
     with byte_progress("preparing", find_corpus(paths).bytes) as progress:
         store = prepare_store(
             paths,

@@ -181,12 +181,14 @@ def build(kind: type[ConfigType], data: Mapping[str, Any], source: str) -> Confi
 
 
 def _explain(kind: type[Strict], problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
+    # A tag says which member of a union was meant, and is no key.
+    keys = [str(part) for part in problem["loc"] if not str(part).startswith("(")]
+    place = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        parent = _model_at(kind, problem["loc"][:-1])
+        parent = _model_at(kind, keys[:-1])
         known = list(parent.model_fields) if parent else []
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
-        nearest = ".".join([*map(str, problem["loc"][:-1]), *near])
+        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+        nearest = ".".join([*keys[:-1], *near])
         hint = f"did you mean {nearest!r}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {place!r}; {hint}"
     if problem["type"] == "missing":
@@ -205,14 +207,20 @@ def _hint(problem: Any) -> str:
     return "; write true or false" if problem["type"] == "bool_type" else ""
 
 
-def _model_at(kind: type[Strict], location: Sequence[int | str]) -> type[Strict] | None:
-    """The configuration model that the keys of `location` lead to."""
+def _model_at(kind: type[Strict], keys: Sequence[str]) -> type[Strict] | None:
+    """The configuration model that `keys` lead to."""
     model: type[Strict] | None = kind
-    for part in location:
-        field = model.model_fields.get(str(part)) if model else None
+    for key in keys:
+        field = model.model_fields.get(key) if model else None
         if field is None:
-            continue  # the name of a union's member, which pydantic adds to the location
-        annotation: Any = field.annotation
-        choices = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((c for c in choices if isinstance(c, type) and issubclass(c, Strict)), None)
+            continue  # a name in a mapping, or that of a union's member, which pydantic adds
+        model = _model_in(field.annotation)
     return model
+
+
+def _model_in(annotation: Any) -> type[Strict] | None:
+    """The configuration model that a type is of, or a member or an entry of it."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return annotation
+    parts = map(_model_in, getattr(annotation, "__args__", ()))
+    return next((model for model in parts if model), None)

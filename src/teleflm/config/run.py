@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from teleflm.config.base import PathText, Strict, apply_overrides, build, read_yaml
 from teleflm.config.growth import GrowthConfig, with_grown_eps
@@ -14,16 +14,57 @@ from teleflm.config.resolve import resolve_model
 from teleflm.errors import ConfigError
 
 
+class ReadEpochs(Strict):
+    """A domain's source, and how often it is read once through beside the others."""
+
+    path: PathText
+    epochs: float = Field(ge=0)
+
+
+def _form(path: Any) -> str:
+    """The form of `data.path`, which says how the rest of it is understood."""
+    if not isinstance(path, dict):
+        return "(store)"
+    by_epochs = any(isinstance(source, dict | ReadEpochs) for source in path.values())
+    return "(epochs)" if by_epochs else "(weights)"
+
+
+def _all_epochs(path: Any) -> Any:
+    # Nobody can tell how many epochs a weight stands for, or the other way round.
+    weighted = [name for name, source in path.items() if isinstance(source, list | tuple)]
+    if weighted:
+        raise ValueError(
+            f"{weighted[0]!r} has a weight where others have epochs; write all domains as [path, "
+            "weight], or all as {path: …, epochs: …}"
+        )
+    return path
+
+
+_ByEpochs = Annotated[dict[str, ReadEpochs], BeforeValidator(_all_epochs)]
+
+
 class DataConfig(Strict):
     """Where the tokens come from.
 
-    `path` is a token store, or {domain: [path, weight]} with a store or a Megatron prefix each;
-    `tokenizer` is a tokenizer folder, needed only where no store brings one.
+    `path` is a token store, {domain: [path, weight]} or {domain: {path, epochs}} with a store or a
+    Megatron prefix each; `tokenizer` is a tokenizer folder, needed only where no store brings one.
     """
 
-    path: PathText | dict[str, tuple[PathText, float]]
+    path: Annotated[
+        Annotated[PathText, Tag("(store)")]
+        | Annotated[dict[str, tuple[PathText, float]], Tag("(weights)")]
+        | Annotated[_ByEpochs, Tag("(epochs)")],
+        Discriminator(_form),
+    ]
     sequence_length: int = Field(default=4096, ge=1)
     tokenizer: PathText | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """The stores and prefixes that are read."""
+        if isinstance(self.path, str):
+            return [self.path]
+        return [s[0] if isinstance(s, tuple) else s.path for s in self.path.values()]
 
 
 Precision = Literal["bf16", "fp32", "fp64"]

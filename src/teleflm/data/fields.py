@@ -1,5 +1,7 @@
-"""What a record says: its text and its domain."""
+"""What a record says: its text, its domain and its weight."""
 
+import hashlib
+import math
 from typing import Any
 
 from teleflm.data.records import missing_key
@@ -51,6 +53,38 @@ def domain_of(record: dict[str, Any], where: str) -> str | None:
             "--domain-by file, or all text's with --domain NAME"
         )
     return name
+
+
+MOST_COPIES = 1000
+
+
+def copies_of(record: dict[str, Any], text: str, key: str, where: str) -> int:
+    """How often a document is there for the weight w at `key`: floor(w) times, and once more where
+    the hash of its `id`, else of its `text`, is in the first w - floor(w) of all hashes.
+
+    So the same document is there as often wherever it stands. An `id` is a string or a whole
+    number.
+
+    Raises DataError, with `where`, for a weight that is missing or not a number from 0 to
+    MOST_COPIES.
+    """
+    try:
+        weight = _look_up(record, key)
+    except KeyError:
+        raise DataError(f"{where}: {missing_key(key, _fields(record), 'weight')}") from None
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 <= weight <= MOST_COPIES:
+        said = str(weight) if number else _kind(weight)
+        raise DataError(
+            f'{where}: the weight in the field "{key}" is {said}, not a number from 0 to '
+            f"{MOST_COPIES:,}; repair the record, or leave out --weight-key"
+        )
+    rest, whole = math.modf(weight)
+    identity = record.get("id")
+    named = isinstance(identity, str | int) and not isinstance(identity, bool) and identity != ""
+    name = str(identity) if named else text
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return int(whole) + (int.from_bytes(digest[:8], "big") < rest * 2**64)
 
 
 def _look_up(record: dict[str, Any], key: str) -> Any:

@@ -21,6 +21,7 @@ from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,8 @@ _SHORT_VOCABULARY = 65_500
 # What a digest reads: 64 stretches of 65,536 tokens.
 _STRETCH = 1 << 16
 _STRETCHES = 64
+# What is copied at a time.
+_BLOCK = 1 << 20
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.integer]:
@@ -66,7 +69,8 @@ class IndexedWriter:
         self._saved = 0
         self.open_tokens = 0
         """Tokens of the document that is not ended yet."""
-        self._bin = _beside(self._prefix, ".bin.partial").open(mode, buffering=1 << 20)
+        aside = _beside(self._prefix, ".bin.partial")
+        self._bin: BinaryIO = aside.open(mode, buffering=1 << 20)  # type: ignore[assignment]
 
     def add(self, tokens: npt.ArrayLike) -> None:
         """Append `tokens`, shape (n,), and end the document. Raises DataError as `extend` does."""
@@ -124,12 +128,21 @@ class IndexedWriter:
         """Documents added so far."""
         return len(self._lengths)
 
-    def close(self) -> None:
+    def close(self, order: npt.NDArray[np.int64] | None = None) -> None:
         """Give both files their names, the index last: it makes the pair whole.
 
-        They are not synced: that is for who has written the whole folder to do.
+        They are not synced: that is for who has written the whole folder to do. `order`, shape
+        (n,), has the numbers of the documents as they are to stand, some perhaps more than once.
         """
         lengths = np.array(self._lengths, dtype="<i4")
+        written = _beside(self._prefix, ".bin.partial")
+        if order is not None:
+            self._bin.close()
+            # Beside what was written, from which a stopped process goes on.
+            self._bin = _beside(self._prefix, ".bin.ordered.partial").open("wb", 1 << 20)
+            with written.open("rb") as source:
+                self._copy(source, order, lengths)
+            written, lengths = Path(self._bin.name), lengths[order]
         ends = np.cumsum(lengths, dtype="<i8") * self._dtype.itemsize
         pointers = np.concatenate([np.zeros(1, "<i8"), ends])[: lengths.size]
         boundaries = np.arange(lengths.size + 1, dtype="<i8")
@@ -139,9 +152,21 @@ class IndexedWriter:
             file.write(_HEADER.pack(_MAGIC, 1, self._code, lengths.size, boundaries.size))
             for table in (lengths, pointers, boundaries):
                 file.write(table.tobytes())
-        _beside(self._prefix, ".lengths.partial").unlink(missing_ok=True)
-        _beside(self._prefix, ".bin.partial").replace(_beside(self._prefix, ".bin"))
+        written.replace(_beside(self._prefix, ".bin"))
         aside.replace(_beside(self._prefix, ".idx"))
+        for suffix in (".lengths.partial", ".bin.partial"):
+            _beside(self._prefix, suffix).unlink(missing_ok=True)
+
+    def _copy(
+        self, source: BinaryIO, order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32]
+    ) -> None:
+        sizes = lengths.astype(np.int64) * self._dtype.itemsize
+        starts = np.cumsum(sizes) - sizes
+        for number in order:
+            source.seek(starts[number])
+            left = int(sizes[number])
+            while left:
+                left -= self._bin.write(source.read(min(left, _BLOCK)))
 
     def leave(self) -> None:
         """Give up, and leave what was written so far."""
@@ -151,7 +176,7 @@ class IndexedWriter:
     def discard(self) -> None:
         """Give up: remove what was written so far."""
         self.leave()
-        for suffix in (".bin.partial", ".idx.partial", ".lengths.partial"):
+        for suffix in (".bin.partial", ".bin.ordered.partial", ".idx.partial", ".lengths.partial"):
             _beside(self._prefix, suffix).unlink(missing_ok=True)
 
     def __enter__(self) -> "IndexedWriter":

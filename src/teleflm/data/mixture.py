@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,25 +42,39 @@ class Mixture:
     vocab_size: int | None
 
 
-def open_domains(
-    path: str | Path | Mapping[str, tuple[str, float]], tokenizer: str | Path | None = None
-) -> Mixture:
+class ReadEpochs(Protocol):
+    """A source, and how often it is read once through while the others are as often as they say."""
+
+    @property
+    def path(self) -> str:
+        """A token store, or a Megatron prefix."""
+
+    @property
+    def epochs(self) -> float:
+        """0 or more; at 0 it is only evaluated."""
+
+
+Paths = str | Path | Mapping[str, tuple[str, float]] | Mapping[str, ReadEpochs]
+"""What RUN.yaml has under `data.path`."""
+
+
+def open_domains(path: Paths, tokenizer: str | Path | None = None) -> Mixture:
     """Open the data of a run.
 
-    `path` is a token store, whose domains are then weighted by their tokens, or
-    {domain: (source, weight)} where a source is a token store with that domain (or with only one),
-    or a Megatron prefix: `x` for x.bin and x.idx, with x.held-out beside it where it exists.
+    `path` is a token store, whose domains are then weighted by their tokens, or a mapping of
+    domains to (source, weight), or to sources with epochs, whose weights are tokens × epochs: a run
+    of as many tokens as these come to together reads each source that often. A source is a token
+    store with that domain (or with only one), or a Megatron prefix: `x` for x.bin and x.idx, with
+    x.held-out beside it where it exists.
     `tokenizer` is a tokenizer folder, for prefixes, which come without one.
 
-    Raises DataError for sources that cannot be opened, weights that are not finite or negative or
-    all 0, and parts that were made with different tokenizers.
+    Raises DataError for sources that cannot be opened, weights or epochs that are not finite or
+    negative or all 0, and parts that were made with different tokenizers.
     """
     explicit = Tokenizer.load(Path(tokenizer)) if tokenizer is not None else None
     stores: list[TokenStore] = []
     if isinstance(path, Mapping):
-        domains = [
-            _open_source(name, source, weight, stores) for name, (source, weight) in path.items()
-        ]
+        domains = [_open_source(name, source, stores) for name, source in path.items()]
     else:
         store = TokenStore(Path(path))
         stores.append(store)
@@ -68,14 +83,29 @@ def open_domains(
             for name, counts in store.domains.items()
         ]
     if not any(domain.weight for domain in domains):
-        raise DataError("data.path: no domain has a weight above 0")
+        raise DataError("data.path: no domain has a weight or epochs above 0")
     common = _common_tokenizer(stores, explicit)
     return Mixture(domains, common, common.vocab_size if common else None)
 
 
-def _open_source(name: str, source: str, weight: float, stores: list[TokenStore]) -> Domain:
-    if not math.isfinite(weight) or weight < 0:
-        raise DataError(f"data.path.{name}: a weight of {weight} is not a number of 0 or more")
+def _open_source(
+    name: str, source: tuple[str, float] | ReadEpochs, stores: list[TokenStore]
+) -> Domain:
+    if isinstance(source, tuple):
+        place, weight = source
+        _check_amount(name, "a weight", weight)
+        return _open_place(name, place, weight, stores)
+    _check_amount(name, "epochs", source.epochs)
+    domain = _open_place(name, source.path, 0.0, stores)
+    return replace(domain, weight=domain.train.tokens.size * source.epochs)
+
+
+def _check_amount(name: str, what: str, amount: float) -> None:
+    if not math.isfinite(amount) or amount < 0:
+        raise DataError(f"data.path.{name}: {what} of {amount} is not a number of 0 or more")
+
+
+def _open_place(name: str, source: str, weight: float, stores: list[TokenStore]) -> Domain:
     path = Path(source)
     if not path.is_dir():
         if not path.with_name(f"{path.name}.idx").exists():

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedWriter
+from teleflm.data.repeats import Repeats
 from teleflm.data.text_bytes import TextBytesWriter
 from teleflm.data.tokenizer import Tokenizer
 
@@ -19,7 +20,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 @dataclass
 class DomainCounts:
     """What a domain holds; `bytes` are UTF-8 bytes of text, `tokens` count what begins and ends a
-    document too."""
+    document too. What is there twice counts twice."""
 
     documents: int = 0
     tokens: int = 0
@@ -30,15 +31,20 @@ class DomainCounts:
 
 
 class Piece(NamedTuple):
-    """A document, or a part of a long one."""
+    """A document, or a part of a long one, and how often it is to be trained on."""
 
     text: str
     tokens: npt.NDArray[np.integer]
     ends_document: bool
+    copies: int = 1
 
 
 class DomainWriter:
-    """Deals the pieces of one domain to its training and its held-out file."""
+    """Deals the pieces of one domain to its training and its held-out file.
+
+    Only what is dealt to the training file is repeated there, once all is dealt: so what is held
+    out is in neither file twice, nor in both.
+    """
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class DomainWriter:
         self._opening = np.array(tokenizer.opening, dtype)
         self._eos = np.array([tokenizer.eos_id], dtype)
         self._share = share
+        self.repeated = 0
+        """Copies of documents beside the first ones, known once it is closed."""
         train, held_out = folder / domain, folder / f"{domain}{HELD_OUT_SUFFIX}"
         says_bytes = tokenizer.byte_lengths is not None
         if saved is None:
@@ -68,29 +76,33 @@ class DomainWriter:
             )
             self._text_bytes = None if says_bytes else TextBytesWriter(held_out)
             self._waiting: Piece | None = None
-            self._number = 0
+            self._number, self._copies = 0, 1
+            self._repeats = Repeats(train)
             return
         self.counts = DomainCounts(**saved["counts"])
         self._train = IndexedWriter.resume(train, dtype, saved["train"])
         self._held_out = IndexedWriter.resume(held_out, dtype, saved["held_out"])
         documents = self._held_out.documents
         self._text_bytes = None if says_bytes else TextBytesWriter(held_out, documents)
-        text, tokens, ends_document = saved["waiting"]
-        self._waiting = Piece(text, np.array(tokens, dtype), ends_document)
-        self._number = saved["number"]
+        text, tokens, ends_document, copies = saved["waiting"]
+        self._waiting = Piece(text, np.array(tokens, dtype), ends_document, copies)
+        self._number, self._copies = saved["number"], saved["copies"]
+        self._repeats = Repeats(train, saved["repeats"])
 
     def save(self) -> dict[str, Any]:
         """Have all that was added on disk; what a writer that goes on takes, as JSON."""
         assert self._waiting is not None
-        text, tokens, ends_document = self._waiting
+        text, tokens, ends_document, copies = self._waiting
         if self._text_bytes is not None:
             self._text_bytes.save()
         return {
             "counts": asdict(self.counts),
             "train": self._train.save(),
             "held_out": self._held_out.save(),
-            "waiting": [text, tokens.tolist(), ends_document],
+            "repeats": self._repeats.save(),
+            "waiting": [text, tokens.tolist(), ends_document, copies],
             "number": self._number,
+            "copies": self._copies,
         }
 
     def add(self, piece: Piece) -> None:
@@ -121,14 +133,14 @@ class DomainWriter:
             if self._text_bytes is not None:
                 self._text_bytes.add(size)
             return
-        before = self._train.open_tokens
+        before, self._copies = self._train.open_tokens, piece.copies
         if before:
             self._train.extend(self._inside(piece))
         else:
             self._train.extend(self._opening)
             self._train.extend(piece.tokens)
-        self.counts.tokens += self._train.open_tokens - before
-        self.counts.bytes += size
+        self.counts.tokens += (self._train.open_tokens - before) * piece.copies
+        self.counts.bytes += size * piece.copies
         if piece.ends_document:
             self._end_document()
 
@@ -140,8 +152,9 @@ class DomainWriter:
 
     def _end_document(self) -> None:
         if self._train.open_tokens:
+            self._repeats.add(self._train.documents, self._copies)
             self._train.add(self._eos)
-            self.counts.tokens += 1
+            self.counts.tokens += self._copies
 
     def close(self, encode: Callable[[str], Sequence[int]]) -> bool:
         """Finish both files; False, and no files, where the domain is too small to divide.
@@ -156,16 +169,22 @@ class DomainWriter:
                 self.discard()
                 return False
             dtype = last.tokens.dtype
-            self._deal(Piece(first, np.array(encode(first), dtype), True), held_out=False)
-            self._deal(Piece(second, np.array(encode(second), dtype), True), held_out=True)
+            for text, held_out in ((first, False), (second, True)):
+                tokens = np.array(encode(text), dtype)
+                self._deal(Piece(text, tokens, True, last.copies), held_out)
         else:
             missing = not self.counts.held_out_bytes
             self._deal(last, missing or (self.counts.bytes > 0 and self._is_due()))
         self._end_document()
-        self.counts.documents = self._train.documents
+        order = self._repeats.order(self._train.documents)
+        self.repeated = 0 if order is None else order.size - self._train.documents
+        self.counts.documents = self._train.documents + self.repeated
         self.counts.held_out_documents = self._held_out.documents
-        for file in self._files:
-            file.close()
+        self._train.close(order)
+        self._held_out.close()
+        if self._text_bytes is not None:
+            self._text_bytes.close()
+        self._repeats.remove()
         return True
 
     def leave(self) -> None:
@@ -177,6 +196,7 @@ class DomainWriter:
         """Give up: remove what was written so far."""
         for file in self._files:
             file.discard()
+        self._repeats.remove()
 
     @property
     def _files(self) -> list[IndexedWriter | TextBytesWriter]:

@@ -30,10 +30,10 @@ _AT_WORK = 2
 
 
 class Batch(NamedTuple):
-    """Pieces as (domain, text, whether it ends its document); where they end, and what the reader
-    left out of the whole files before."""
+    """Pieces as (domain, text, whether it ends its document, copies); where they end, and what the
+    reader left out of the whole files before."""
 
-    pieces: list[tuple[str, str, bool]]
+    pieces: list[tuple[str, str, bool, int]]
     position: Position
     left_out: LeftOut
 
@@ -56,6 +56,8 @@ class Preparation:
             DomainWriter, folder, dtype=self._dtype, tokenizer=tokenizer, share=share
         )
         self._writers: dict[str, DomainWriter] = {}
+        self.repeated = 0
+        """Copies of documents beside the first ones, known after `run`."""
 
     def run(self, reader: Reader, names: DomainNames) -> dict[str, DomainCounts]:
         """Tokenize what is left to do, and finish the files. Raises what `prepare` does."""
@@ -63,14 +65,16 @@ class Preparation:
         try:
             batches = self._batches(reader, names, start)
             for batch, tokens in _encoded(batches, self._tokenizer, self._dtype):
-                for (domain, text, last), row in zip(batch.pieces, tokens, strict=True):
+                for (domain, text, last, copies), row in zip(batch.pieces, tokens, strict=True):
                     if domain not in self._writers:
                         self._writers[domain] = self._new_writer(domain)
-                    self._writers[domain].add(Piece(text, row, last))
+                    self._writers[domain].add(Piece(text, row, last, copies))
                 if self._saves.due:
                     self._saves.save(batch.position, batch.left_out, self._writers)
             reader.tell(len(self._files))
-            return _close(self._writers, self._tokenizer)
+            domains = _close(self._writers, self._tokenizer)
+            self.repeated = sum(writer.repeated for writer in self._writers.values())
+            return domains
         except BaseException:
             for writer in self._writers.values():
                 writer.leave()
@@ -103,7 +107,7 @@ class Preparation:
 
     def _batches(self, reader: Reader, names: DomainNames, start: Position) -> Iterator[Batch]:
         """The pieces of all documents from `start` on, about BATCH_BYTES at a time."""
-        pieces: list[tuple[str, str, bool]] = []
+        pieces: list[tuple[str, str, bool, int]] = []
         size = 0
         for number in range(start.files, len(self._files)):
             left_out, done = reader.left_out, 0
@@ -116,7 +120,7 @@ class Preparation:
                     done += 1
                     if done <= skipped:
                         continue
-                    pieces.append((document.domain, text, not rest))
+                    pieces.append((document.domain, text, not rest, document.copies))
                     size += len(text) if text.isascii() else len(text.encode())
                     if size >= BATCH_BYTES:
                         yield Batch(pieces, Position(number, done), left_out)
@@ -136,6 +140,8 @@ def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, 
             whole[domain] = writer.counts
         else:
             small.append(domain)
+    if not writers:
+        raise DataError("every document has the weight 0, so there is nothing to train on")
     if not whole:
         raise DataError(
             f"domain {small[0]!r} is a single character, so nothing can be held out for "
@@ -167,7 +173,7 @@ def _encoded(
         fault: DataError | None = None
         try:
             for batch in batches:
-                texts = [text for _, text, _ in batch.pieces]
+                texts = [piece[1] for piece in batch.pieces]
                 ahead.append((batch, threads.submit(tokenizer.encode_batch, texts)))
                 if len(ahead) > _AT_WORK:
                     done, encoded = ahead.popleft()

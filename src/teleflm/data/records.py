@@ -3,7 +3,7 @@
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,21 @@ _LITERAL = 16
 
 
 def records_of(
-    file: CorpusFile, key: str | None, progress: Progress, *, whole: bool = False
+    file: CorpusFile,
+    key: str | None,
+    progress: Progress,
+    *,
+    whole: bool = False,
+    also: Sequence[str] = (),
 ) -> Iterator[Record]:
     """The records of a JSON or Parquet file, whose text is in the field `key`; None for any.
 
-    Of Parquet only the columns of `key` (as `a` or `a.b`) and `metadata` are read, unless `whole`
-    or without a key.
+    Of Parquet only the columns of `key` (as `a` or `a.b`), `metadata` and `also` are read, unless
+    `whole` or without a key.
     Raises DataError as the reader of each kind does.
     """
     if file.body == PARQUET:
-        return parquet_records(file.path, key, progress, whole=whole)
+        return parquet_records(file.path, key, progress, whole=whole, also=also)
     read = json_lines if file.body == ".jsonl" else json_values
     return read(file.path, unpacked_blocks(file, progress))
 
@@ -182,7 +187,12 @@ class _Characters:
 
 
 def parquet_records(
-    path: Path, key: str | None, progress: Progress, *, whole: bool = False
+    path: Path,
+    key: str | None,
+    progress: Progress,
+    *,
+    whole: bool = False,
+    also: Sequence[str] = (),
 ) -> Iterator[Record]:
     """The rows of a Parquet file; see `records_of`.
 
@@ -199,7 +209,9 @@ def parquet_records(
         # Without pre-buffering, which would hold all bytes of a group of rows.
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             names = [column.path for column in map(file.schema.column, range(len(file.schema)))]
-            prefixes = (f"{key}.", "" if whole or key is None else "metadata.")
+            prefixes = tuple(f"{name}." for name in (key, "metadata", *also))
+            if whole or key is None:
+                prefixes = ("",)
             wanted = [name for name in names if f"{name}.".startswith(prefixes)]
             if key is not None and not any(f"{name}.".startswith(f"{key}.") for name in wanted):
                 raise DataError(f"{path}: {missing_key(key, names)}")
@@ -228,11 +240,11 @@ def _rows_at_once(group: Any) -> int:
 _MOST_FIELDS = 20
 
 
-def missing_key(key: str, fields: list[str]) -> str:
-    """What to say where `key` is not among `fields`."""
+def missing_key(key: str, fields: list[str], what: str = "text") -> str:
+    """What to say where `key`, which should hold `what`, is not among `fields`."""
     there = ", ".join(f'"{field}"' for field in fields[:_MOST_FIELDS]) or "none"
     more = ", …" if len(fields) > _MOST_FIELDS else ""
     return (
-        f'no field "{key}"; the fields are {there}{more}: name the one that holds the text with '
-        "--text-key"
+        f'no field "{key}"; the fields are {there}{more}: name the one that holds the {what} with '
+        f"--{what}-key"
     )

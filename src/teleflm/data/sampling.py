@@ -106,7 +106,7 @@ def sampled_texts(
     for document in documents:
         sizes[document.domain] += len(document.text.encode())
     shares, seen, taken = sample.of(sizes), Counter[str](), Counter[str]()
-    for text, domain in _pieces(corpus, reading, progress):
+    for text, domain, _ in _pieces(corpus, reading, progress):
         size = len(text.encode())
         # What is due by now. So the first piece is taken, and at most one too many.
         if taken[domain] < shares[domain] * (seen[domain] + size):

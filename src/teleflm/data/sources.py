@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from teleflm.data.domains import MOST_DOMAINS, file_domain
-from teleflm.data.fields import domain_of, text_of
+from teleflm.data.fields import copies_of, domain_of, text_of
 from teleflm.data.find import Corpus, CorpusFile
 from teleflm.data.records import records_of
 from teleflm.data.unpack import Progress, decode, unpacked_blocks
@@ -25,12 +25,14 @@ class Reading:
     `text_key` is the field of the text, with dots for a field of a field. `domain` is the domain of
     all documents. Without it, `domain_by` says where a document's domain comes from: the record's
     `metadata.domain`, else the file's name (see `file_domain`); that name alone; or the folder
-    right below the path that was named.
+    right below the path that was named. `weight_key` is the field of a document's weight, see
+    `copies_of`; without one each document is there once.
     """
 
     text_key: str = "text"
     domain: str | None = None
     domain_by: str = "record"
+    weight_key: str | None = None
 
     def __post_init__(self) -> None:
         """Raises DataError for an unknown `domain_by`, and for one beside a `domain`."""
@@ -51,10 +53,12 @@ class Reading:
 
 
 class Document(NamedTuple):
-    """One text and the domain that it is counted, weighted and evaluated under."""
+    """One text, the domain that it is counted, weighted and evaluated under, and how often it is to
+    be trained on."""
 
     text: str
     domain: str
+    copies: int = 1
 
 
 def domains_ahead(corpus: Corpus, reading: Reading) -> set[str]:
@@ -103,13 +107,15 @@ def note(line: str) -> None:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What was left out of the files that were read: records whose text is null, and files."""
+    """What was left out of the files that were read: records whose text is null, those that their
+    weight leaves out, and files."""
 
     nulls: int = 0
     files_with_nulls: int = 0
     first_with_nulls: str = ""
     empty_files: int = 0
     first_empty: str = ""
+    by_weight: int = 0
 
 
 class Reader:
@@ -130,7 +136,11 @@ class Reader:
         for document in self._documents(file):
             if document.text:
                 empty = False
-                yield document
+                if document.copies:
+                    yield document
+                else:
+                    count = self.left_out.by_weight + 1
+                    self.left_out = replace(self.left_out, by_weight=count)
         # Replaced, not changed, so that who keeps it for a file need not copy it at every one.
         before = self.left_out
         if before.nulls > nulls:
@@ -158,6 +168,8 @@ class Reader:
         first = left_out.first_empty
         if left_out.empty_files == files:
             raise DataError(f"{first}: no text in this file; leave it out or fill it")
+        if left_out.by_weight:
+            note(f"{left_out.by_weight:,} documents were left out by their weight")
         if left_out.empty_files:
             note(f"{left_out.empty_files} files have no text ({first} is the first)")
 
@@ -167,13 +179,25 @@ class Reader:
             for part in text_parts(path, unpacked_blocks(file, self._progress)):
                 yield Document(part, domain)
             return
-        asked = reading.asks_records(file)
-        for where, record in records_of(file, reading.text_key, self._progress):
+        asked, weight_key = reading.asks_records(file), reading.weight_key
+        also = ("id", weight_key) if weight_key else ()
+        for where, record in records_of(file, reading.text_key, self._progress, also=also):
             text = text_of(record, reading.text_key, where)
             if text is None:
                 self.left_out = replace(self.left_out, nulls=self.left_out.nulls + 1)
-            else:
-                yield Document(text, (asked and domain_of(record, where)) or domain)
+                continue
+            copies = copies_of(record, text, weight_key, where) if weight_key else 1
+            yield Document(text, (asked and domain_of(record, where)) or domain, copies)
+
+
+def check_weights(corpus: Corpus, reading: Reading) -> None:
+    """Raises DataError where documents are to have weights, and a file has no records with any."""
+    for file in corpus.files if reading.weight_key else []:
+        if is_text(file):
+            raise DataError(
+                f"{file.path}: text without records has no weights; write it as records with "
+                f'a field "{reading.weight_key}", or prepare it without --weight-key'
+            )
 
 
 def is_text(file: CorpusFile) -> bool:

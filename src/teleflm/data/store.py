@@ -13,7 +13,7 @@ from teleflm.data.going_on import Saves
 from teleflm.data.indexed import IndexedTokens
 from teleflm.data.parts import DomainCounts
 from teleflm.data.preparation import Preparation
-from teleflm.data.sources import Reader, Reading, domains_ahead, note
+from teleflm.data.sources import Reader, Reading, check_weights, domains_ahead, note
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import SETTINGS
 from teleflm.data.unpack import Progress
@@ -105,7 +105,8 @@ def prepare(
     About the share `held_out` of each domain, spread evenly over it, is kept apart for evaluation;
     the same input gives the same parts. Documents longer than 16,384 characters are cut at line
     ends into pieces that may be held out one by one; the pieces between two held-out ones stay one
-    document.
+    document. With `reading.weight_key` what is trained on is repeated by its weight, the copies far
+    from one another (see `Repeats`), and what is held out is not.
 
     The store is written aside and renamed, so `out` is whole or is not there; `force` replaces an
     existing store (nothing else). Raises DataError for bad input (see `iterate_documents`), domains
@@ -124,6 +125,7 @@ def prepare(
     _check_free(out, force)
     reading = reading or Reading()
     corpus = find_corpus(paths)
+    check_weights(corpus, reading)
     names = DomainNames()
     names.admit(domains_ahead(corpus, reading))
     for line in corpus.left_out:
@@ -133,7 +135,8 @@ def prepare(
         saves = Saves(aside, corpus.files)
         try:
             preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves)
-            domains = preparation.run(Reader(reading, progress), names)
+            reader = Reader(reading, progress)
+            domains = preparation.run(reader, names)
         except BaseException:
             if not saves.exist:
                 shutil.rmtree(aside)
@@ -146,6 +149,14 @@ def prepare(
             "tokenizer": tokenizer.fingerprint,
             "domains": {name: asdict(counts) for name, counts in domains.items()},
         }
+        if reading.weight_key:
+            left_out, repeated = reader.left_out.by_weight, preparation.repeated
+            content["weights"] = {
+                "key": reading.weight_key,
+                "left_out": left_out,
+                "repeated": repeated,
+            }
+            note(f"{repeated:,} copies of documents were added by their weight")
         text = json.dumps(content, indent=2, ensure_ascii=False)
         write_whole(aside / STORE_FILE, text + "\n")
     return TokenStore(out)

@@ -186,11 +186,9 @@ def _tokens(own: DataConfig | None, model: ModelConfig, text: Mixture | None) ->
     longest = own.sequence_length if own is not None else _LONGEST
     if text is not None:
         return sample_tokens(text, model, longest), "the given text"
-    if own is not None:
-        paths = [own.path] if isinstance(own.path, str) else [path for path, _ in own.path.values()]
-        if all(Path(path).is_dir() for path in paths):
-            tokens = sample_tokens(open_domains(own.path, own.tokenizer), model, longest)
-            return tokens, "the run's own text"
+    if own is not None and all(Path(path).is_dir() for path in own.sources):
+        tokens = sample_tokens(open_domains(own.path, own.tokenizer), model, longest)
+        return tokens, "the run's own text"
     length = min(_LONGEST, model.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.vocab_size, (_ROWS, length), generator=generator)

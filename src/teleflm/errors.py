@@ -5,11 +5,23 @@ without a traceback and leaves with the error's `exit_code`: 2 where the input i
 a check failed or the machine did.
 """
 
+from typing import Any
+
 
 class TeleflmError(Exception):
     """Base of every error that is meant for the user's eyes."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From another process it comes as it is, whatever its `__init__` takes.
+        return _as_it_was, (type(self), self.args), vars(self)
+
+
+def _as_it_was(kind: type[TeleflmError], args: tuple[Any, ...]) -> TeleflmError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class ConfigError(TeleflmError):

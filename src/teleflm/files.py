@@ -56,8 +56,8 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: str) -> None:
-    """Write `content` as UTF-8 beside `path`, sync it, then rename it into place.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write `content`, text as UTF-8, beside `path`, sync it, then rename it into place.
 
     Raises:
         MachineError: the disk is full or fails; `path` is then as it was.
@@ -65,8 +65,8 @@ def write_whole(path: Path, content: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with naming_full_disk(path):
         try:
-            with aside.open("w", encoding="utf-8", newline="") as file:
-                file.write(content)
+            with aside.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)

@@ -308,6 +308,19 @@ def test_progress_reaches_its_total_also_when_it_goes_on(recipe: str, tmp_path: 
     assert counts[1] == totals[1]
 
 
+def test_tokens_are_estimated_from_a_sample(recipe: str, tmp_path: Path) -> None:
+    from teleflm.data.tokenizer import Tokenizer
+    from teleflm.data.tokenizer_training import train_tokenizer
+
+    train_tokenizer([tmp_path / "corpus"], 300, tmp_path / "tokenizer")
+    summary = run(recipe, f"tokenizer={tmp_path / 'tokenizer'}")
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer")
+    kept = sum(len(tokenizer.encode(record["text"])) for record in records(tmp_path / "out/text"))
+    said = sum(source["kept_tokens"] for source in summary["sources"].values())
+    assert said == pytest.approx(kept, rel=0.2)
+    assert summary["steps"][-1]["tokens_out"] == pytest.approx(kept, rel=0.2)
+
+
 def test_settings_change_single_steps_of_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import typer
 
+from teleflm.cleaning.code_rules import CodeRules
+from teleflm.cleaning.prose_rules import ChineseRules, EnglishRules, OtherRules
+from teleflm.cleaning.recipe import Recipe
+from teleflm.cleaning.steps import KINDS
 from teleflm.cli.main import app
 from teleflm.config.base import Strict
 from teleflm.config.cluster import LOCAL, ClusterConfig, cluster_names
@@ -56,6 +60,26 @@ def test_a_table_has_a_row_for_each_key_and_no_other(heading: str, kind: type[St
     # A row of its own may say what the keys below it are for.
     mappings = {key.rsplit(".", 1)[0] for key in known if "." in key}
     assert rows - mappings == known
+
+
+def test_a_recipe_s_keys_and_settings_have_rows() -> None:
+    text = section("## RECIPE.yaml")
+    rows = {name for row in re.findall(r"^\| (`[^|]+) \|", text, re.M) for name in quoted(row)}
+    known = {key.removeprefix("sources.") for key in keys(Recipe)}
+    assert known | {"sources"} == rows - (set(KINDS) - known)
+    for name, kind in KINDS.items():
+        begin = text.index(f"\n| `{name}` |", text.index("Settings of the steps"))
+        mine = re.match(rf"\n\| `{name}` \|.*\n(?:\| \|.*\n)*", text[begin:])
+        assert mine is not None
+        said = {key for row in mine[0].splitlines() for key in quoted("|".join(row.split("|")[:3]))}
+        assert said - {name} == set(kind.Settings.model_fields) - {"test_sets"}, name
+    for rules in (ChineseRules, EnglishRules, OtherRules, CodeRules):
+        for name in rules.model_fields:
+            assert f"`{name}`" in text
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
 
 
 def test_every_preset_has_a_row() -> None:

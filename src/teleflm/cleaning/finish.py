@@ -75,10 +75,10 @@ def summary(tallies: Mapping[str, Tally], title: str) -> dict[str, Any]:
         sources[name] = {
             "documents": flow.documents_in,
             "bytes": flow.bytes_in,
-            "tokens": _tokens(flow, flow.bytes_in),
+            "tokens": _tokens(read, name, "bytes_in"),
             "kept_documents": kept.documents_out,
             "kept_bytes": kept.bytes_out,
-            "kept_tokens": _tokens(kept, kept.bytes_out),
+            "kept_tokens": _tokens(last, name, "bytes_out"),
         }
     return {
         "format": FORMAT,
@@ -128,15 +128,17 @@ def _sample(sample: Sample) -> dict[str, str]:
     }
 
 
-def _tokens(flow: Flow, size: int) -> int | None:
-    """An estimate, from the sample that was tokenized; None where there is none."""
-    if not flow.sampled_bytes:
+def _tokens(tally: Tally, source: str, size: str) -> int | None:
+    """An estimate, at the rate of the source's sample, or that of all where it has none."""
+    flow = tally.sources.get(source, Flow())
+    sample = flow if flow.sampled_bytes else tally.total
+    if not sample.sampled_bytes:
         return None
-    return round(size * flow.sampled_tokens / flow.sampled_bytes)
+    return round(getattr(flow, size) * sample.sampled_tokens / sample.sampled_bytes)
 
 
 def _all_tokens(tally: Tally, size: str) -> int | None:
-    counts = [_tokens(flow, getattr(flow, size)) for flow in tally.sources.values()]
+    counts = [_tokens(tally, source, size) for source in tally.sources]
     return None if None in counts or not counts else sum(count or 0 for count in counts)
 
 

@@ -19,7 +19,7 @@ SAMPLE_CHARACTERS = 400
 BINS = 50
 """Of the score's histogram, from 0 to 1."""
 # One document in so many is tokenized to estimate the tokens of all.
-_TOKENIZED = 64
+_TOKENIZED = 32
 
 
 @dataclass

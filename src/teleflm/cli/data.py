@@ -1,16 +1,19 @@
-"""teleflm data: prepare, inspect."""
+"""teleflm data: clean, prepare, inspect, score."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teleflm.cli import clean, score
 from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
 
 if TYPE_CHECKING:
     from teleflm.data.store import TokenStore
 
 app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
+app.command()(clean.clean)
+app.add_typer(score.app, name="score")
 
 WIDTH = 80
 

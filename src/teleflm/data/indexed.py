@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 
 from teleflm.errors import DataError
-from teleflm.files import sync
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _HEADER = struct.Struct("<9sQBQQ")
@@ -126,25 +125,23 @@ class IndexedWriter:
         return len(self._lengths)
 
     def close(self) -> None:
-        """Sync both files and give them their names, the index last: it makes the pair whole."""
+        """Give both files their names, the index last: it makes the pair whole.
+
+        They are not synced: that is for who has written the whole folder to do.
+        """
         lengths = np.array(self._lengths, dtype="<i4")
         ends = np.cumsum(lengths, dtype="<i8") * self._dtype.itemsize
         pointers = np.concatenate([np.zeros(1, "<i8"), ends])[: lengths.size]
         boundaries = np.arange(lengths.size + 1, dtype="<i8")
-        self._bin.flush()
-        os.fsync(self._bin.fileno())
         self._bin.close()
         aside = _beside(self._prefix, ".idx.partial")
         with aside.open("wb") as file:
             file.write(_HEADER.pack(_MAGIC, 1, self._code, lengths.size, boundaries.size))
             for table in (lengths, pointers, boundaries):
                 file.write(table.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
         _beside(self._prefix, ".lengths.partial").unlink(missing_ok=True)
         _beside(self._prefix, ".bin.partial").replace(_beside(self._prefix, ".bin"))
         aside.replace(_beside(self._prefix, ".idx"))
-        sync(self._prefix.parent)
 
     def leave(self) -> None:
         """Give up, and leave what was written so far."""

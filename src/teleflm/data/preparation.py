@@ -1,6 +1,7 @@
 """The work of `data prepare`: a corpus read, tokenized and dealt to the files of its domains."""
 
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -24,6 +25,8 @@ from teleflm.errors import DataError
 # Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
 # way through the tokenizers library, and a byte may be a token.
 BATCH_BYTES = 1 << 19
+_AT_WORK = 2
+"""Batches that are with the tokenizer."""
 
 
 class Batch(NamedTuple):
@@ -146,9 +149,10 @@ def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, 
 def _encoded(
     batches: Iterable[Batch], tokenizer: Tokenizer, dtype: npt.DTypeLike
 ) -> Iterator[tuple[Batch, list[npt.NDArray[np.integer]]]]:
-    """Each batch with its tokens, while the next one is already with the tokenizer.
+    """Each batch with its tokens, while the next ones are already with the tokenizer.
 
-    The tokenizer works without Python's lock, so reading and writing cost it no time.
+    The tokenizer works on all cores, without Python's lock; only at the end it hands its tokens
+    over with it, on one. So another batch is with it then, and reading and writing cost no time.
     """
 
     def rows(encoded: Future[list[list[int]]]) -> list[npt.NDArray[np.integer]]:
@@ -158,13 +162,19 @@ def _encoded(
         ends = accumulate(map(len, found), initial=0)
         return [tokens[start:end] for start, end in pairwise(ends)]
 
-    with ThreadPoolExecutor(1) as thread:
-        before: tuple[Batch, Future[list[list[int]]]] | None = None
-        for batch in batches:
-            texts = [text for _, text, _ in batch.pieces]
-            ahead = batch, thread.submit(tokenizer.encode_batch, texts)
-            if before is not None:
-                yield before[0], rows(before[1])
-            before = ahead
-        if before is not None:
-            yield before[0], rows(before[1])
+    with ThreadPoolExecutor(_AT_WORK) as threads:
+        ahead: deque[tuple[Batch, Future[list[list[int]]]]] = deque()
+        fault: DataError | None = None
+        try:
+            for batch in batches:
+                texts = [text for _, text, _ in batch.pieces]
+                ahead.append((batch, threads.submit(tokenizer.encode_batch, texts)))
+                if len(ahead) > _AT_WORK:
+                    done, encoded = ahead.popleft()
+                    yield done, rows(encoded)
+        except DataError as error:
+            fault = error  # what was read before it is not lost
+        for done, encoded in ahead:
+            yield done, rows(encoded)
+        if fault is not None:
+            raise fault

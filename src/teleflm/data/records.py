@@ -25,11 +25,12 @@ _LITERAL = 16
 
 
 def records_of(
-    file: CorpusFile, key: str, progress: Progress, *, whole: bool = False
+    file: CorpusFile, key: str | None, progress: Progress, *, whole: bool = False
 ) -> Iterator[Record]:
-    """The records of a JSON or Parquet file, whose text is in the field `key`.
+    """The records of a JSON or Parquet file, whose text is in the field `key`; None for any.
 
-    Of Parquet only the columns of `key` (as `a` or `a.b`) and `metadata` are read, unless `whole`.
+    Of Parquet only the columns of `key` (as `a` or `a.b`) and `metadata` are read, unless `whole`
+    or without a key.
     Raises DataError as the reader of each kind does.
     """
     if file.body == PARQUET:
@@ -181,7 +182,7 @@ class _Characters:
 
 
 def parquet_records(
-    path: Path, key: str, progress: Progress, *, whole: bool = False
+    path: Path, key: str | None, progress: Progress, *, whole: bool = False
 ) -> Iterator[Record]:
     """The rows of a Parquet file; see `records_of`.
 
@@ -198,9 +199,9 @@ def parquet_records(
         # Without pre-buffering, which would hold all bytes of a group of rows.
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             names = [column.path for column in map(file.schema.column, range(len(file.schema)))]
-            prefixes = (f"{key}.", "" if whole else "metadata.")
+            prefixes = (f"{key}.", "" if whole or key is None else "metadata.")
             wanted = [name for name in names if f"{name}.".startswith(prefixes)]
-            if not any(f"{name}.".startswith(f"{key}.") for name in wanted):
+            if key is not None and not any(f"{name}.".startswith(f"{key}.") for name in wanted):
                 raise DataError(f"{path}: {missing_key(key, names)}")
             for group in range(file.num_row_groups):
                 rows = _rows_at_once(file.metadata.row_group(group))

@@ -5,7 +5,6 @@ text, as it was in the corpus. Stores keep it of held-out parts, for bits per by
 """
 
 import contextlib
-import os
 import struct
 from pathlib import Path
 
@@ -44,9 +43,7 @@ class TextBytesWriter:
         self._file.flush()
 
     def close(self) -> None:
-        """Sync the file and give it its name."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Give the file its name; `IndexedWriter.close` says what that does not do."""
         self._file.close()
         self._aside.replace(self._path)
 

@@ -36,7 +36,7 @@ _WORD = re.compile("[A-Za-z]{4,}")
 def divide(documents: Iterator[Document], learn: Path, held_out: Path) -> None:
     """Write every tenth document, by a hash of its text, to `held_out`, the others to `learn`."""
     with learn.open("w") as nine, held_out.open("w") as one:
-        for text, domain in documents:
+        for text, domain, *_ in documents:
             file = nine if zlib.crc32(text.encode()) % 10 else one
             file.write(json.dumps({"text": text, "metadata": {"domain": domain}}) + "\n")
 

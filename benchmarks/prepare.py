@@ -54,6 +54,7 @@ def main(command_line: list[str] | None = None) -> None:
     """Measure and print, for each form of a corpus."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--megabytes", type=float, default=16.0, help="of text; files: 20,000")
+    parser.add_argument("--workers", type=int, default=1, help="of `prepare`")
     parser.add_argument("--pairs", type=int, default=5, help="measured pairs")
     arguments = parser.parse_args(command_line)
     with tempfile.TemporaryDirectory() as name:
@@ -72,13 +73,15 @@ def main(command_line: list[str] | None = None) -> None:
             ]
             corpus = folder / "corpus"
             write_records(corpus, texts, len(texts) if each_its_file else 1)
-            _time(folder, corpus, texts, title, arguments.pairs)
+            _time(folder, corpus, texts, title, arguments.workers, arguments.pairs)
             shutil.rmtree(corpus)
 
 
-def _time(folder: Path, corpus: Path, texts: list[str], title: str, pairs: int) -> None:
+def _time(
+    folder: Path, corpus: Path, texts: list[str], title: str, workers: int, pairs: int
+) -> None:
     def ours() -> None:
-        prepare([corpus], folder / "tokenizer", folder / "store", force=True)
+        prepare([corpus], folder / "tokenizer", folder / "store", force=True, workers=workers)
 
     def theirs() -> None:
         # Loaded anew, as `prepare` does: a tokenizer remembers the words that it has met.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleflm.data import going_on, preparation
+from teleflm.data import batches, going_on
 from teleflm.data.fields import copies_of
 from teleflm.data.indexed import IndexedTokens
 from teleflm.data.repeats import Repeats
@@ -163,7 +163,7 @@ def test_a_stopped_prepare_goes_on_to_the_same_bytes(
     path, _ = weighted
     whole = prepare([path], tokenizer_dir, tmp_path / "whole", reading=WEIGHTED)
     monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(preparation, "BATCH_BYTES", 1_500)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 1_500)
     encode, left, stops = Tokenizer.encode_batch, 0, 0
 
     def stopping(self: Tokenizer, batch: list[str]) -> list[list[int]]:
@@ -196,7 +196,7 @@ def test_one_stopped_while_it_repeats_goes_on_too(
     paths = [path, weighted[0]]
     whole = prepare(paths, tokenizer_dir, tmp_path / "whole", reading=WEIGHTED)
     monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(preparation, "BATCH_BYTES", 3_000)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 3_000)
     order = Repeats.order
 
     def stopping(self: Repeats, number: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teleflm.data import going_on, preparation
+from teleflm.data import batches, going_on, preparation
 from teleflm.data.find import find_corpus
 from teleflm.data.pieces import PIECE_CHARACTERS
 from teleflm.data.sources import Reading, iterate_documents
@@ -159,7 +159,7 @@ def test_batches_of_any_size_give_the_same_tokens(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preparation, "BATCH_BYTES", 700)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 700)
     again = prepare([corpus], tokenizer_dir, tmp_path / "again", held_out=0.1)
     for domain in store.domains:
         assert np.array_equal(store.train(domain).tokens, again.train(domain).tokens)
@@ -170,10 +170,10 @@ def test_a_record_of_any_length_takes_no_more_memory_than_it_must(
 ) -> None:
     length = 8_000_000
     path = write_jsonl(tmp_path / "d.jsonl", ["a word " * (length // 7), "another"])
-    batches: list[int] = []
+    sizes: list[int] = []
 
     def encode(_: Tokenizer, texts: list[str]) -> list[list[int]]:
-        batches.append(sum(map(len, texts)))
+        sizes.append(sum(map(len, texts)))
         return [[5] * (len(text) // 4) for text in texts]
 
     monkeypatch.setattr(Tokenizer, "encode_batch", encode)
@@ -183,8 +183,8 @@ def test_a_record_of_any_length_takes_no_more_memory_than_it_must(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert sum(batches) == pytest.approx(length, abs=20)
-    assert max(batches) < preparation.BATCH_BYTES + PIECE_CHARACTERS
+    assert sum(sizes) == pytest.approx(length, abs=20)
+    assert max(sizes) < batches.BATCH_BYTES + PIECE_CHARACTERS
     assert made.domains["d"].documents + made.domains["d"].held_out_documents > 2
     # The line and its text side by side, and a little more for what is under way.
     assert peak < 2 * length + 8_000_000
@@ -252,7 +252,7 @@ def test_a_stopped_prepare_goes_on_where_it_was(
 ) -> None:
     """Stopped again and again, in the midst of files and documents, it makes the same store."""
     monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 9_000)
     encode = Tokenizer.encode_batch
     left, texts = 0, []
 
@@ -281,7 +281,7 @@ def test_the_bytes_of_held_out_documents_go_on_too(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 9_000)
     pieces = foreign(tmp_path / "foreign")["pieces"]
     whole = prepare([corpus], pieces, tmp_path / "whole", held_out=0.1)
     encode, left = Tokenizer.encode_batch, 0
@@ -337,7 +337,7 @@ def test_another_command_or_another_corpus_starts_over(
     corpus: Path, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(going_on, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(preparation, "BATCH_BYTES", 9_000)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 9_000)
     own = tmp_path / "corpus"
     own.mkdir()
     for file in corpus.iterdir():

@@ -37,6 +37,9 @@ def prepare(
         str | None,
         typer.Option(help="Field of a record's weight: how often its text is to be trained on."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that read and tokenize; the store is the same.")
+    ] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
@@ -60,6 +63,7 @@ def prepare(
             reading=reading,
             held_out=held_out,
             force=force,
+            workers=workers,
             progress=progress,
         )
     counts = store.domains.values()

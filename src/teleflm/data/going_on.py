@@ -39,7 +39,7 @@ class Saves:
     def save(self, at: Position, left_out: LeftOut, writers: Mapping[str, DomainWriter]) -> None:
         """Keep the state; `left_out` is the reader's of the whole files."""
         state = {
-            "files": [_mark(file) for file in self._files[: at.files + bool(at.pieces)]],
+            "files": [mark(file) for file in self._files[: at.files + bool(at.pieces)]],
             "position": at,
             "left_out": asdict(left_out),
             "domains": {name: writer.save() for name, writer in writers.items()},
@@ -52,7 +52,7 @@ class Saves:
         """The newest state whose files are as they were, or None."""
         if not self.path.is_file():
             return None
-        now = [_mark(file) for file in self._files]
+        now = [mark(file) for file in self._files]
         states = [
             state
             for state in json.loads(self.path.read_text(encoding="utf-8")).values()
@@ -70,6 +70,7 @@ class Saves:
         return self.path.is_file()
 
 
-def _mark(file: CorpusFile) -> list[Any]:
+def mark(file: CorpusFile) -> list[Any]:
+    """What shows that a file is as it was."""
     status = file.path.stat()
     return [str(file.path.absolute()), status.st_size, status.st_mtime_ns]

@@ -1,41 +1,24 @@
 """The work of `data prepare`: a corpus read, tokenized and dealt to the files of its domains."""
 
-from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import shutil
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
-from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from teleflm.data.batches import Batch, Encoded, batches_of, encoded
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
 from teleflm.data.find import CorpusFile
 from teleflm.data.going_on import Position, Saves
 from teleflm.data.indexed import token_dtype
 from teleflm.data.parts import DomainCounts, DomainWriter, Piece
-from teleflm.data.pieces import cut_pieces
 from teleflm.data.sources import LeftOut, Reader, note
 from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.workers import SPILLS, Workers
 from teleflm.errors import DataError
-
-# Enough for all cores at a time, little enough for memory: a token costs about 100 bytes on its
-# way through the tokenizers library, and a byte may be a token.
-BATCH_BYTES = 1 << 19
-_AT_WORK = 2
-"""Batches that are with the tokenizer."""
-
-
-class Batch(NamedTuple):
-    """Pieces as (domain, text, whether it ends its document, copies); where they end, and what the
-    reader left out of the whole files before."""
-
-    pieces: list[tuple[str, str, bool, int]]
-    position: Position
-    left_out: LeftOut
 
 
 class Preparation:
@@ -48,8 +31,10 @@ class Preparation:
         tokenizer: Tokenizer,
         share: float,
         saves: Saves,
+        workers: Workers | None = None,
     ) -> None:
         self._folder, self._files, self._saves = folder, files, saves
+        self._workers = workers
         self._tokenizer = tokenizer
         self._dtype = token_dtype(tokenizer.vocab_size)
         self._new_writer = partial(
@@ -63,14 +48,10 @@ class Preparation:
         """Tokenize what is left to do, and finish the files. Raises what `prepare` does."""
         start = self._go_on(reader, names)
         try:
-            batches = self._batches(reader, names, start)
-            for batch, tokens in _encoded(batches, self._tokenizer, self._dtype):
-                for (domain, text, last, copies), row in zip(batch.pieces, tokens, strict=True):
-                    if domain not in self._writers:
-                        self._writers[domain] = self._new_writer(domain)
-                    self._writers[domain].add(Piece(text, row, last, copies))
-                if self._saves.due:
-                    self._saves.save(batch.position, batch.left_out, self._writers)
+            # Closed at once where this fails, so that nobody is at work on the folder any more.
+            with closing(self._encoded(reader, names, start)) as batches:
+                for batch, tokens in batches:
+                    self._deal(batch, tokens, names)
             reader.tell(len(self._files))
             domains = _close(self._writers, self._tokenizer)
             self.repeated = sum(writer.repeated for writer in self._writers.values())
@@ -79,6 +60,17 @@ class Preparation:
             for writer in self._writers.values():
                 writer.leave()
             raise
+
+    def _deal(
+        self, batch: Batch, tokens: list[npt.NDArray[np.integer]], names: DomainNames
+    ) -> None:
+        for (domain, text, last, copies), row in zip(batch.pieces, tokens, strict=True):
+            if domain not in self._writers:
+                names.admit([domain])
+                self._writers[domain] = self._new_writer(domain)
+            self._writers[domain].add(Piece(text, row, last, copies))
+        if self._saves.due:
+            self._saves.save(batch.position, batch.left_out, self._writers)
 
     def _go_on(self, reader: Reader, names: DomainNames) -> Position:
         position, state = Position(0, 0), self._saves.newest()
@@ -104,32 +96,16 @@ class Preparation:
             ours = path.name.startswith(".") or path == self._saves.path
             if not ours and domain.removesuffix(HELD_OUT_SUFFIX) not in self._writers:
                 path.unlink()
+        if self._workers is None:
+            shutil.rmtree(self._folder / SPILLS, ignore_errors=True)
 
-    def _batches(self, reader: Reader, names: DomainNames, start: Position) -> Iterator[Batch]:
-        """The pieces of all documents from `start` on, about BATCH_BYTES at a time."""
-        pieces: list[tuple[str, str, bool, int]] = []
-        size = 0
-        for number in range(start.files, len(self._files)):
-            left_out, done = reader.left_out, 0
-            skipped = start.pieces if number == start.files else 0
-            for document in reader.read(self._files[number]):
-                names.admit([document.domain])
-                rest = len(document.text)
-                for text in cut_pieces(document.text):
-                    rest -= len(text)
-                    done += 1
-                    if done <= skipped:
-                        continue
-                    pieces.append((document.domain, text, not rest, document.copies))
-                    size += len(text) if text.isascii() else len(text.encode())
-                    if size >= BATCH_BYTES:
-                        yield Batch(pieces, Position(number, done), left_out)
-                        pieces, size = [], 0
-            if pieces and self._saves.due:
-                yield Batch(pieces, Position(number + 1, 0), reader.left_out)
-                pieces, size = [], 0
-        if pieces:
-            yield Batch(pieces, Position(len(self._files), 0), reader.left_out)
+    def _encoded(
+        self, reader: Reader, names: DomainNames, start: Position
+    ) -> Generator[Encoded, None, None]:
+        if self._workers is not None:
+            return self._workers.batches(start, reader)
+        batches = batches_of(self._files, reader, names, start, lambda: self._saves.due)
+        return encoded(batches, self._tokenizer, self._dtype)
 
 
 def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, DomainCounts]:
@@ -150,37 +126,3 @@ def _close(writers: dict[str, DomainWriter], tokenizer: Tokenizer) -> dict[str, 
     if small:
         note(f"left out, as a single character cannot be divided: {', '.join(small)}")
     return whole
-
-
-def _encoded(
-    batches: Iterable[Batch], tokenizer: Tokenizer, dtype: npt.DTypeLike
-) -> Iterator[tuple[Batch, list[npt.NDArray[np.integer]]]]:
-    """Each batch with its tokens, while the next ones are already with the tokenizer.
-
-    The tokenizer works on all cores, without Python's lock; only at the end it hands its tokens
-    over with it, on one. So another batch is with it then, and reading and writing cost no time.
-    """
-
-    def rows(encoded: Future[list[list[int]]]) -> list[npt.NDArray[np.integer]]:
-        # All in one array, as one for each document takes several times as long.
-        found = encoded.result()
-        tokens = np.frombuffer(array(np.dtype(dtype).char, chain.from_iterable(found)), dtype)
-        ends = accumulate(map(len, found), initial=0)
-        return [tokens[start:end] for start, end in pairwise(ends)]
-
-    with ThreadPoolExecutor(_AT_WORK) as threads:
-        ahead: deque[tuple[Batch, Future[list[list[int]]]]] = deque()
-        fault: DataError | None = None
-        try:
-            for batch in batches:
-                texts = [piece[1] for piece in batch.pieces]
-                ahead.append((batch, threads.submit(tokenizer.encode_batch, texts)))
-                if len(ahead) > _AT_WORK:
-                    done, encoded = ahead.popleft()
-                    yield done, rows(encoded)
-        except DataError as error:
-            fault = error  # what was read before it is not lost
-        for done, encoded in ahead:
-            yield done, rows(encoded)
-        if fault is not None:
-            raise fault

@@ -1,7 +1,7 @@
 """Documents out of text, JSON and Parquet files, packed or not, streamed in bounded memory."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -117,6 +117,17 @@ class LeftOut:
     first_empty: str = ""
     by_weight: int = 0
 
+    def plus(self, later: "LeftOut") -> "LeftOut":
+        """What was left out of these files and of `later` ones."""
+        return LeftOut(
+            nulls=self.nulls + later.nulls,
+            files_with_nulls=self.files_with_nulls + later.files_with_nulls,
+            first_with_nulls=self.first_with_nulls or later.first_with_nulls,
+            empty_files=self.empty_files + later.empty_files,
+            first_empty=self.first_empty or later.first_empty,
+            by_weight=self.by_weight + later.by_weight,
+        )
+
 
 class Reader:
     """Reads files, and counts what it leaves out."""
@@ -125,7 +136,7 @@ class Reader:
         self._reading, self._progress = reading, progress or (lambda _: None)
         self.left_out = LeftOut()
 
-    def go_on(self, left_out: LeftOut, files: list[CorpusFile]) -> None:
+    def go_on(self, left_out: LeftOut, files: Sequence[CorpusFile]) -> None:
         """Take `files` as read, in which this was left out."""
         self.left_out = left_out
         self._progress(sum(file.bytes for file in files))

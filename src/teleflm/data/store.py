@@ -10,13 +10,14 @@ from pathlib import Path
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
 from teleflm.data.find import find_corpus
 from teleflm.data.going_on import Saves
-from teleflm.data.indexed import IndexedTokens
+from teleflm.data.indexed import IndexedTokens, token_dtype
 from teleflm.data.parts import DomainCounts
 from teleflm.data.preparation import Preparation
 from teleflm.data.sources import Reader, Reading, check_weights, domains_ahead, note
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import SETTINGS
 from teleflm.data.unpack import Progress
+from teleflm.data.workers import Workers
 from teleflm.errors import DataError
 from teleflm.files import write_whole, written_aside
 
@@ -98,6 +99,7 @@ def prepare(
     reading: Reading | None = None,
     held_out: float = 0.02,
     force: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> TokenStore:
     """Tokenize the documents under `paths` into a new token store `out`.
@@ -108,6 +110,8 @@ def prepare(
     ends into pieces that may be held out one by one; the pieces between two held-out ones stay one
     document. With `reading.weight_key` what is trained on is repeated by its weight, the copies far
     from one another (see `Repeats`), and what is held out is not.
+
+    With `workers` above 1 so many processes read and tokenize, and the store is the same.
 
     The store is written aside and renamed, so `out` is whole or is not there; `force` replaces an
     existing store (nothing else). Raises DataError for bad input (see `iterate_documents`), domains
@@ -135,7 +139,11 @@ def prepare(
     with written_aside(out, work) as aside:
         saves = Saves(aside, corpus.files)
         try:
-            preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves)
+            many = None
+            if workers > 1:
+                dtype = token_dtype(tokenizer.vocab_size)
+                many = Workers(workers, aside, corpus.files, reading, tokenizer_dir, dtype)
+            preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves, many)
             reader = Reader(reading, progress)
             domains = preparation.run(reader, names)
         except BaseException:

@@ -101,3 +101,13 @@ def test_bad_input(teleflm: Command, store: TokenStore, tmp_path: Path) -> None:
     ):
         outcome = teleflm("data", "mix", *arguments)
         assert outcome.code == 2 and message in outcome.err, outcome.err
+
+
+def test_copies_of_a_store_are_told(teleflm: Command, store: TokenStore) -> None:
+    file = store.path / "store.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"weights": {"repeated": 1234}}))
+    done = teleflm("data", "mix", store.path, "--tokens", 1000)
+    assert (done.code, "1,234 of the documents are copies" in done.err) == (0, True)
+    file.write_text(json.dumps(content))
+    assert "copies" not in teleflm("data", "mix", store.path, "--tokens", 1000).err

@@ -66,10 +66,14 @@ def _mixture(source: str) -> _Mixture:
     from teleflm.config.base import build, read_yaml
     from teleflm.config.run import DataConfig
     from teleflm.data.mixture import open_domains
+    from teleflm.data.sources import note
+    from teleflm.data.store import TokenStore
 
     path = Path(source)
     if path.is_dir():
         domains = open_domains(path).domains
+        if copies := TokenStore(path).copies:
+            note(f"{copies:,} of the documents are copies by their weight, and count as new here")
     elif path.is_file() and "data" in (run := read_yaml(path)):
         data = build(DataConfig, run["data"], f"{path}: data")
         domains = open_domains(data.path, data.tokenizer).domains

@@ -37,6 +37,7 @@ class TokenStore:
             if version == FORMAT:
                 self.vocab_size: int = content["vocab_size"]
                 self.fingerprint: str = content["tokenizer"]
+                self.copies: int = content.get("weights", {}).get("repeated", 0)
                 self.domains: dict[str, DomainCounts] = {
                     name: DomainCounts(**counts) for name, counts in content["domains"].items()
                 }

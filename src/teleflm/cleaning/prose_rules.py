@@ -54,7 +54,7 @@ class ChineseRules(ProseRules):
     characters."""
 
     fewest: int = Field(default=8, ge=0)
-    points: int = Field(default=5, ge=1)
+    points: int = Field(default=4, ge=1)
     points_per_100: float = Field(default=8, gt=0)
 
 

@@ -101,7 +101,8 @@ def evaluate(
     return Evaluation(
         loss=sum(nats.values()) / sum(counts.values()),
         bpb=bpb,
-        bpb_mean=sum(bpb.values()) / len(bpb) if bpb else None,
+        # Exactly rounded, so that the order of the domains has no say.
+        bpb_mean=fmean(bpb.values()) if bpb else None,
         tokens=sum(counts.values()),
         bytes=round(sum(sizes.values())),
     )

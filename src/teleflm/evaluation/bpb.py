@@ -7,6 +7,7 @@ many they are; of others the store does, see `teleflm.data.text_bytes`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor

@@ -234,5 +234,5 @@ def missing_key(key: str, fields: list[str]) -> str:
     more = ", …" if len(fields) > _MOST_FIELDS else ""
     return (
         f'no field "{key}"; the fields are {there}{more}: name the one that holds the text with '
-        "--text-key"
+        "--text-key, or in a recipe by text_key"
     )

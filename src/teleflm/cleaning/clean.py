@@ -133,7 +133,10 @@ def _check_apart(folders: Folders, recipe: Recipe) -> None:
 
 
 def _check_free(folders: Folders) -> None:
-    if not folders.out.exists() or not any(folders.out.iterdir()) or folders.identity.exists():
+    if not folders.out.exists() or folders.identity.exists():
+        return
+    # A run that was stopped at once has left no more than its lock.
+    if all(path == folders.work for path in folders.out.iterdir()):
         return
     raise ConfigError(f"{folders.out}: not empty and no result of data clean; give another out")
 

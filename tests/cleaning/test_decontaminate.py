@@ -180,9 +180,7 @@ def test_all_kinds_of_files_and_folders(tmp_path: Path) -> None:
     assert sorted(work.details.values()) == [1, 1, 2]
 
 
-def test_short_items_are_counted_and_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_short_items_are_counted_and_told(tmp_path: Path) -> None:
     path = lines(
         tmp_path / "quiz.jsonl",
         {"q": "How many?", "a": "Two"},
@@ -193,9 +191,8 @@ def test_short_items_are_counted_and_told(
     )
     items = read_test_sets(settings(path))
     assert items.counts == {path: Counts(5, 4)}
-    items.tell()
-    told = capsys.readouterr().err
-    assert f"note: {path}: 4 of 5 items have less than 13 words or 20 characters" in told
+    (told,) = step(path).notes()
+    assert told.startswith(f"{path}: 4 of 5 items have less than 13 words or 20 characters")
 
 
 def test_only_short_items_find_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from teleflm.cleaning.reading import ShardReader
 from teleflm.cleaning.recipe import Work
 from teleflm.cleaning.shards import Shard
 from teleflm.cleaning.step import CorpusStep, Judge, Round, Step
-from teleflm.cleaning.tally import Tally, TokenMeter
+from teleflm.cleaning.tally import Flow, Tally, TokenMeter
 
 READ = "read"
 """The tally of what was read, beside those of the steps."""
@@ -41,7 +41,9 @@ class Read(PipelineStep):
     ) -> DocumentsPipeline:
         """The documents of shard `rank`."""
         reader = ShardReader(self._shards[rank], self._folders.report_progress)
-        tally, meter = Tally(), TokenMeter(self._tokenizer)
+        # There even where it turns out to have no text.
+        tally = Tally(sources={self._shards[rank].source.name: Flow()})
+        meter = TokenMeter(self._tokenizer)
         for document in reader.documents():
             tally.enter(document, meter)
             tally.leave(document, None)
@@ -122,6 +124,8 @@ class Judging(PipelineStep):
                     document.metadata[_REASON] = reason
                     dropped.write(document, rank)
         tally.details.update(judge.details)
+        if isinstance(judge, Step):
+            tally.scores = judge.scores
         tally.write(self._folders.tally(self.name, rank))
 
     def _judge(self, rank: int) -> Step | Judge:

@@ -8,12 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from teleflm.cleaning.executors import Local, held, submit
+from teleflm.cleaning.executors import Local, held
 from teleflm.cleaning.finish import FORMAT, finish, read_summary
 from teleflm.cleaning.folders import Folders
 from teleflm.cleaning.phases import Phase, phases_of
 from teleflm.cleaning.recipe import Kinds, Recipe, Work, work_of
-from teleflm.cleaning.shards import Sources, find_shards
+from teleflm.cleaning.remote import check_executor, submit
+from teleflm.cleaning.shards import Sources, find_shards, paths_of
+from teleflm.cleaning.step import Step
+from teleflm.cleaning.stopping import terminable
+from teleflm.cleaning.tally import TokenMeter
 from teleflm.data.find import find_corpus
 from teleflm.data.sources import note
 from teleflm.data.unpack import Progress
@@ -39,19 +43,24 @@ def clean(
         DataError: sources or test sets that cannot be read.
         MachineError: a full disk, or a worker that died.
         RunLockedError: another process works in `out`.
+        StoppedError: SIGTERM.
     """
     steps = work_of(recipe, kinds, source)
     sources = find_shards(recipe.sources, recipe.shard_megabytes * 10**6)
     folders = Folders(Path(recipe.out))
+    _check_apart(folders, recipe)
     identity = _identity(recipe, steps, sources)
     _check_free(folders)
-    with naming_full_disk(folders.out), held(folders):
+    check_executor(recipe.executor, folders)
+    # Before anything is written: a recipe that lacks something is no work that another one finds.
+    notes = _notes(steps, recipe) if force or not folders.clean.exists() else []
+    with terminable(), naming_full_disk(folders.out), held(folders):
         if force:
             _clear(folders)
         if not _is_done(folders, identity, recipe):
-            for line in sources.left_out:
+            for line in (*sources.left_out, *notes):
                 note(line)
-            last = partial(finish, folders, steps, source)
+            last = partial(finish, folders, steps, source, len(sources.shards))
             phases = phases_of(steps, sources, folders, recipe.tokenizer, last)
             if recipe.executor.kind == "local":
                 _do(phases, folders, recipe, bar)
@@ -99,8 +108,35 @@ def _identity(recipe: Recipe, steps: list[Work], sources: Sources) -> str:
     return json.dumps(known, indent=1)
 
 
+def _notes(steps: list[Work], recipe: Recipe) -> list[str]:
+    """Make each step once, so that what it cannot do without is missed now and not in hours."""
+    TokenMeter(recipe.tokenizer)
+    made = [work.kind(work.settings) for work in steps]
+    return [line for step in made if isinstance(step, Step) for line in step.notes()]
+
+
+def _check_apart(folders: Folders, recipe: Recipe) -> None:
+    """A result must not become its own source, nor be removed with what it is made from."""
+    out = folders.out.resolve()
+    for source in recipe.sources:
+        for path in map(Path.resolve, paths_of(source)):
+            if path.is_dir() and out.is_relative_to(path):
+                raise ConfigError(
+                    f"{recipe.out}: lies in {path}, which source {source.name} reads whole; give "
+                    "another out"
+                )
+            if path.is_relative_to(out) and folders.identity.exists():
+                raise ConfigError(
+                    f"source {source.name}: {path} is part of a result of data clean in "
+                    f"{recipe.out}; give another out"
+                )
+
+
 def _check_free(folders: Folders) -> None:
-    if not folders.out.exists() or not any(folders.out.iterdir()) or folders.identity.exists():
+    if not folders.out.exists() or folders.identity.exists():
+        return
+    # A run that was stopped at once has left no more than its lock.
+    if all(path == folders.work for path in folders.out.iterdir()):
         return
     raise ConfigError(f"{folders.out}: not empty and no result of data clean; give another out")
 

@@ -33,6 +33,10 @@ class Decontaminate(Step):
         super().__init__(settings)
         self._items = read_test_sets(settings)
 
+    def notes(self) -> list[str]:
+        """As `Step.notes`: what is not read of the test sets, and items too short to be found."""
+        return self._items.notes()
+
     def __call__(self, document: Document) -> str | None:
         hit = self._items.search(document.text)
         if hit is None:

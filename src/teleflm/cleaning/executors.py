@@ -1,4 +1,4 @@
-"""Who does the tasks of a phase: processes of this machine, Slurm or Ray.
+"""Does the tasks of a phase with processes of this machine; `remote.py` has Slurm and Ray.
 
 A task that is done is marked by datatrove in the phase's folder and is not done again, so a run
 that was stopped, or a worker that died, costs the tasks that were being done.
@@ -23,9 +23,9 @@ from loguru import logger
 
 from teleflm.cleaning.folders import Folders, set_progress
 from teleflm.cleaning.phases import Phase
-from teleflm.cleaning.recipe import Executor, default_workers
+from teleflm.cleaning.recipe import default_workers
 from teleflm.data.unpack import Progress
-from teleflm.errors import MachineError, MissingExtraError
+from teleflm.errors import MachineError
 from teleflm.files import take_lock
 
 _POLL_SECONDS = 0.5
@@ -48,10 +48,17 @@ class Local:
         logger.disable("datatrove")
         if self._workers == 1:
             set_progress(self._progress)
-        else:
-            self._pool = ProcessPoolExecutor(
-                self._workers, self._context, _begin, (self._bytes, self._folders.lock)
-            )
+            return self
+        self._pool = ProcessPoolExecutor(
+            self._workers, self._context, _begin, (self._bytes, self._folders.lock)
+        )
+        # These are the parent's to answer, which the workers follow. They are born deaf to them: a
+        # worker that heard Ctrl-C while it starts would say so.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            self._pool.submit(int)  # the first task starts them all
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -101,7 +108,6 @@ def _task(executor: LocalPipelineExecutor, rank: int) -> None:
 
 def _begin(total: Any, lock: Path) -> None:
     """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     logger.disable("datatrove")
 
     def report(count: int) -> None:
@@ -119,54 +125,6 @@ def _begin(total: Any, lock: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def submit(executor: Executor, phases: list[Phase], folders: Folders) -> list[str]:
-    """Hand all phases to Slurm, each to begin when the one before is done, or to Ray in turn.
-
-    Returns:
-        Slurm's job numbers.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-    """
-    build = _slurm if executor.kind == "slurm" else _ray
-    before: Any = None
-    jobs = []
-    for number, phase in enumerate(phases, start=1):
-        before = build(executor, phase, str(folders.logs(number)), before)
-        before.run()
-        jobs.append(str(getattr(before, "job_id", "")))
-    return jobs
-
-
-def _slurm(executor: Executor, phase: Phase, logs: str, before: Any) -> Any:
-    from datatrove.executor.slurm import SlurmPipelineExecutor
-
-    name = f"teleflm clean: {phase.name}"
-    return SlurmPipelineExecutor(
-        phase.pipeline,
-        phase.tasks,
-        workers=executor.workers or -1,
-        job_name=name,
-        depends=before,
-        logging_dir=logs,
-        **executor.options,
-    )
-
-
-def _ray(executor: Executor, phase: Phase, logs: str, before: Any) -> Any:
-    try:
-        from datatrove.executor.ray import RayPipelineExecutor
-    except ImportError:
-        raise MissingExtraError("ray", "ray") from None
-    return RayPipelineExecutor(
-        phase.pipeline,
-        phase.tasks,
-        workers=executor.workers or -1,
-        logging_dir=logs,
-        **executor.options,
-    )
 
 
 @contextmanager

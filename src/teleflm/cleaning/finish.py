@@ -11,21 +11,34 @@ from teleflm.cleaning.folders import Folders
 from teleflm.cleaning.recipe import Work
 from teleflm.cleaning.step import CorpusStep
 from teleflm.cleaning.tally import BINS, Flow, Sample, Tally, merged
-from teleflm.errors import MachineError
+from teleflm.errors import DataError, MachineError
 from teleflm.files import write_whole
 from teleflm.report.clean import write_clean_report
 
 FORMAT = 1
 
 
-def finish(folders: Folders, steps: list[Work], title: str) -> None:
+def finish(folders: Folders, steps: list[Work], title: str, shards: int) -> None:
     """Add up the tallies, and make the result whole.
 
     Raises:
-        MachineError: a step did not see what the one before had let through.
+        DataError: no source has text.
+        MachineError: a step did not see what the one before had let through, or not all shards.
     """
     names = (READ, *(work.name for work in steps))
-    tallies = {name: merged(folders.tally(name, 0).parent.glob("*.json")) for name in names}
+    files = {name: list(folders.tally(name, 0).parent.glob("*.json")) for name in names}
+    for name, its_files in files.items():
+        if len(its_files) != shards:
+            raise MachineError(
+                f"{folders.out}: the step {name!r} has done {len(its_files)} of {shards} tasks; "
+                "run the same command again, it goes on from what was finished"
+            )
+    tallies = {name: merged(its_files) for name, its_files in files.items()}
+    if not tallies[READ].total.documents_in:
+        raise DataError(
+            f"no text in any file of source {', '.join(tallies[READ].sources)}; fill them, or "
+            "give other sources"
+        )
     _check_flow(tallies, folders)
     for name in names[1:]:
         # What a corpus step does besides judging: its signatures and its rounds.

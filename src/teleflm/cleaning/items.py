@@ -11,7 +11,7 @@ import numpy.typing as npt
 from teleflm.cleaning.units import Hashes, Places, Units, find_units, span_hashes
 from teleflm.data.find import CorpusFile, find_corpus
 from teleflm.data.records import records_of
-from teleflm.data.sources import is_text, note, text_parts
+from teleflm.data.sources import is_text, text_parts
 from teleflm.data.unpack import unpacked_blocks
 from teleflm.errors import DataError
 
@@ -83,16 +83,14 @@ class TestItems:
         self._filter = np.zeros(1 << _FILTER_BITS, np.bool_)
         self._filter[firsts >> _FILTER_SHIFT] = True
 
-    def tell(self) -> None:
-        """Tell what was not read, and how many items cannot be found."""
-        for line in self._left_out:
-            note(line)
-        for name, (items, short) in self.counts.items():
-            if short:
-                note(
-                    f"{name}: {short} of {items} items have less than {self._words} words or "
-                    f"{self._characters} characters in a row, so text is not searched for them"
-                )
+    def notes(self) -> list[str]:
+        """A line on each path of which something was not read, and on items that are too short."""
+        return self._left_out + [
+            f"{name}: {short} of {items} items have less than {self._words} words or "
+            f"{self._characters} characters in a row, so text is not searched for them"
+            for name, (items, short) in self.counts.items()
+            if short
+        ]
 
     def search(self, text: str) -> Hit | None:
         """The first n-gram in `text` that a test set has too."""

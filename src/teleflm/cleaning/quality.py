@@ -8,6 +8,7 @@ from pydantic import Field
 
 from teleflm.cleaning.score import Scorer
 from teleflm.cleaning.step import Step
+from teleflm.cleaning.tally import BINS
 from teleflm.config.base import PathText, Strict
 
 
@@ -45,6 +46,7 @@ class Quality(Step):
             return None
         score = self._scorer.score(document.text)
         metadata["score"] = round(score, 4)
+        self.scores[min(int(score * BINS), BINS - 1)] += 1
         if settings.soft is not None:
             metadata["weight"] = metadata.get("weight", 1.0) * min(1.0, score / settings.soft)
         if settings.threshold is not None and score < settings.threshold:

@@ -1,6 +1,7 @@
 """The documents of a shard: records as they are, text files in parts, HTML and WARC as pages."""
 
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from teleflm.data.find import HTML, WARC, CorpusFile
 from teleflm.data.records import records_of
 from teleflm.data.sources import is_text, text_parts
 from teleflm.data.unpack import Progress, unpacked_blocks
-from teleflm.errors import DataError, MissingExtraError
+from teleflm.errors import DataError, MissingExtraError, TeleflmError
 
 PAGE = "html"
 """What `metadata.format` says of a document whose text is yet to be extracted."""
@@ -40,8 +41,10 @@ class ShardReader:
                 if not text:
                     self.without_text += 1
                     continue
-                number_id = f"{self._shard.source.name}/{name}/{number}"
-                yield Document(text, str(own.pop("id", number_id)), metadata=self._metadata(own))
+                identity = own.pop("id", None)
+                if identity in (None, ""):
+                    identity = f"{self._shard.source.name}/{name}/{number}"
+                yield Document(text, str(identity), metadata=self._metadata(own))
 
     def _metadata(self, own: dict[str, Any]) -> dict[str, Any]:
         source = self._shard.source
@@ -70,19 +73,21 @@ class ShardReader:
         key = self._shard.source.text_key
         for where, record in records_of(file, key, self._progress, whole=True):
             text = text_of(record, key, where)
-            domain_of(record, where)  # what is no string cannot be a domain
-            own = {name: value for name, value in record.items() if name not in (key, "metadata")}
+            apart = (key, "metadata", "id", "domain")
+            own = {name: value for name, value in record.items() if name not in apart}
             metadata = record.get("metadata")
             own |= metadata if isinstance(metadata, dict) else {}
-            if (given := record.get("id")) is not None:
-                own["id"] = given
+            own["id"] = own.get("id") if record.get("id") in (None, "") else record["id"]
+            own["domain"] = domain_of(record, where)
             yield text, plain(own)
 
 
 def plain(value: Any) -> Any:
     """`value` as any JSON library writes it: what is no JSON, as text."""
-    if value is None or isinstance(value, bool | float):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, int):
@@ -111,22 +116,28 @@ def warc_pages(path: Path, blocks: Iterator[bytes]) -> Iterator[tuple[str, dict[
     """
     try:
         from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
     except ImportError:
         raise MissingExtraError("warcio", "clean") from None
     # The library takes the end of a file, wherever it is cut, for the end of its records.
     stream = _Stream(blocks)
     cut = DataError(f"{path}: a WARC file that is cut short or damaged; fetch it again")
-    try:
-        for record in ArchiveIterator(io.BufferedReader(stream), check_digests=False):
-            body = record.content_stream().read()
-            if record.raw_stream.limit:
-                raise cut
-            page = _page(record, body)
-            if page is not None:
-                yield page
-    except ArchiveLoadFailed as error:
-        raise cut from error
+    records = ArchiveIterator(io.BufferedReader(stream), check_digests=False)
+    while True:
+        try:
+            record = next(records, None)
+            body = b"" if record is None else record.content_stream().read()
+        except TeleflmError:  # of what unpacks it
+            raise
+        # A header that is cut, or lacks a field, makes it raise what no list has.
+        except Exception as error:
+            raise cut from error
+        if record is None:
+            break
+        if record.raw_stream.limit:
+            raise cut
+        page = _page(record, body)
+        if page is not None:
+            yield page
     if stream.last != b"\r\n\r\n":
         raise cut
 

@@ -1,6 +1,8 @@
 """Which files a task reads: a function of the sources alone, whatever the number of workers."""
 
 import glob
+import itertools
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -43,18 +45,54 @@ def find_shards(sources: Iterable[Source], shard_bytes: int) -> Sources:
         DataError: a source that is missing, or holds nothing that can be read.
     """
     found = Sources([], [])
+    read_by: dict[tuple[int, int], str] = {}
     for source in sources:
-        for path in _paths(source):
-            corpus = _corpus(source, path)
-            root = path if path.is_dir() else path.parent
-            found.left_out.extend(corpus.left_out)
-            found.shards.extend(
-                Shard(source, root, tuple(files)) for files in _grouped(corpus.files, shard_bytes)
-            )
+        corpora = [_corpus(source, path) for path in paths_of(source)]
+        found.left_out.extend(line for corpus in corpora for line in corpus.left_out)
+        files, lines = _once(source, corpora, read_by)
+        found.left_out.extend(lines)
+        found.shards.extend(
+            Shard(source, _root(source), tuple(some)) for some in _grouped(files, shard_bytes)
+        )
     return found
 
 
-def _paths(source: Source) -> list[Path]:
+def _once(
+    source: Source, corpora: list[Corpus], read_by: dict[tuple[int, int], str]
+) -> tuple[list[CorpusFile], list[str]]:
+    """The files of a source, each once, and a line on what other sources read too.
+
+    A glob may match a folder and what is in it, and two names may be one file. Two sources may
+    share files on purpose, as duplicates are dropped: both read them.
+    """
+    files: dict[tuple[int, int], CorpusFile] = {}
+    for file in (file for corpus in corpora for file in corpus.files):
+        status = file.path.stat()
+        files.setdefault((status.st_dev, status.st_ino), file)
+    shared = Counter(read_by[place] for place in files if place in read_by)
+    for place in files:
+        read_by.setdefault(place, source.name)
+    lines = [
+        f"source {source.name}: {count} of its {len(files)} files are read for source {other} too"
+        for other, count in shared.items()
+    ]
+    return list(files.values()), lines
+
+
+def _root(source: Source) -> Path:
+    """What all files of a source lie below."""
+    path = Path(source.path)
+    if path.exists():
+        return path if path.is_dir() else path.parent
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+
+
+def paths_of(source: Source) -> list[Path]:
+    """What the path of a source stands for.
+
+    Raises:
+        DataError: nothing matches it.
+    """
     if Path(source.path).exists() or not glob.has_magic(source.path):
         return [Path(source.path)]
     paths = sorted(map(Path, glob.glob(source.path, recursive=True)))

@@ -27,6 +27,8 @@ class Step(ABC):
     def __init__(self, settings: Strict) -> None:
         self.details: Counter[str] = Counter()
         """What the step counts beside the documents it drops: removed lines, hits by test set."""
+        self.scores: Counter[int] = Counter()
+        """Documents by the score that it gave them, in tally.BINS from 0 to 1."""
 
     @abstractmethod
     def __call__(self, document: Document) -> str | None:
@@ -34,6 +36,10 @@ class Step(ABC):
 
         May change its text, and add to its metadata, which has `source`, `domain` and `language`.
         """
+
+    def notes(self) -> list[str]:
+        """What the user should know before the work begins, a line each."""
+        return []
 
 
 class Signer(Protocol):

@@ -80,9 +80,6 @@ class Tally:
     def leave(self, document: Document, reason: str | None) -> None:
         """Count a document that is kept, or dropped for a `reason`."""
         flow = self.sources[document.metadata["source"]]
-        score = document.metadata.get("score")
-        if score is not None:
-            self.scores[min(int(score * BINS), BINS - 1)] += 1
         if reason is None:
             flow.documents_out += 1
             flow.bytes_out += text_bytes(document)

@@ -35,7 +35,11 @@ def clean(
     found = do(loaded, KINDS, recipe, lambda total: byte_progress("cleaning", total), force=force)
     if isinstance(found, list):
         typer.echo(f"handed to Slurm, jobs {', '.join(found)}; the last one writes {loaded.out}")
-    elif json:
+        return
+    for name, its in found["sources"].items():
+        if not its["documents"]:
+            typer.echo(f"note: source {name}: no text in any of its files", err=True)
+    if json:
         typer.echo((Path(loaded.out) / "clean.json").read_text(encoding="utf-8"), nl=False)
     else:
         _print(found, Path(loaded.out))

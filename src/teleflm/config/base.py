@@ -174,7 +174,12 @@ def build(kind: type[ConfigType], data: Mapping[str, Any], source: str) -> Confi
         # By way of JSON, where strict typing takes lists for tuples and strings for enums.
         return kind.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        lines = [_explain(kind, problem) for problem in error.errors()]
+        problems = error.errors()
+        # A list that an item at fault is left out of may be called too short for it.
+        deeper = {
+            problem["loc"][:length] for problem in problems for length in range(len(problem["loc"]))
+        }
+        lines = [_explain(kind, problem) for problem in problems if problem["loc"] not in deeper]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: {error}") from None

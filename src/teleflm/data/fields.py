@@ -30,7 +30,7 @@ def text_of(record: Any, key: str, where: str) -> str | None:
     if not isinstance(text, str):
         raise DataError(
             f'{where}: the field "{key}" is {_kind(text)}, not a string; name the one that holds '
-            "the text with --text-key"
+            "the text with --text-key, or in a recipe by text_key"
         )
     try:
         text.encode("utf-8")
@@ -50,7 +50,7 @@ def domain_of(record: dict[str, Any], where: str) -> str | None:
     if name is not None and not isinstance(name, str):
         raise DataError(
             f"{where}: metadata.domain is {_kind(name)}, not a string; name domains by file with "
-            "--domain-by file, or all text's with --domain NAME"
+            "--domain-by file, all text's with --domain NAME, or a recipe's source's by domain"
         )
     return name
 

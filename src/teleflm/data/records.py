@@ -246,5 +246,5 @@ def missing_key(key: str, fields: list[str], what: str = "text") -> str:
     more = ", …" if len(fields) > _MOST_FIELDS else ""
     return (
         f'no field "{key}"; the fields are {there}{more}: name the one that holds the {what} with '
-        f"--{what}-key"
+        f"--{what}-key, or in a recipe by {what}_key"
     )

@@ -244,7 +244,8 @@ def missing_key(key: str, fields: list[str], what: str = "text") -> str:
     """What to say where `key`, which should hold `what`, is not among `fields`."""
     there = ", ".join(f'"{field}"' for field in fields[:_MOST_FIELDS]) or "none"
     more = ", …" if len(fields) > _MOST_FIELDS else ""
+    recipe = ", or in a recipe by text_key" if what == "text" else ""
     return (
         f'no field "{key}"; the fields are {there}{more}: name the one that holds the {what} with '
-        f"--{what}-key, or in a recipe by {what}_key"
+        f"--{what}-key{recipe}"
     )

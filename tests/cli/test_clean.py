@@ -59,13 +59,13 @@ def recipe(folder: Path, files: dict[str, bytes] | None = None, **keys: Any) -> 
     for name, content in (files or {"a.jsonl": TEXT}).items():
         (folder / "in" / name).write_bytes(content)
     path = folder / "recipe.yaml"
-    recipe = {
+    keys = {
         "out": str(folder / "out"),
         "sources": [{"name": "s", "path": str(folder / "in"), "language": "en"}],
         "steps": ["extract", "normalise"],
         "executor": {"workers": 1},
-    }
-    path.write_text(json.dumps(recipe | keys))
+    } | keys
+    path.write_text(json.dumps(keys))
     return path
 
 

@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from loguru import logger
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.memory import Memory
 from benchmarks.timing import time_alternately
 from teleflm.cleaning.clean import clean
 from teleflm.cleaning.recipe import Work, load_recipe, work_of
@@ -213,26 +213,25 @@ def compare(folder: Path, rounds: int, workers: int) -> None:
     numbers = iter(range(1000))
     recipe = load_recipe("web-en", overrides(folder, folder, _COMPARED, workers, _PART_BYTES))
     steps = work_of(recipe, KINDS, "")
-    kept: dict[str, set[str]] = {}
+    outs: dict[str, Path] = {}
 
     def ours() -> None:
         logger.disable("datatrove")
-        out = folder.parent / f"ours-{workers}-{next(numbers)}"
+        out = outs["ours"] = folder.parent / f"ours-{workers}-{next(numbers)}"
         given = overrides(folder, out, _COMPARED, workers, _PART_BYTES)
         clean(load_recipe("web-en", given), KINDS, "", _no_bar)
-        kept["ours"] = _ids(out / "text")
 
     def theirs() -> None:
         logger.enable("datatrove")
-        out = folder.parent / f"direct-{workers}-{next(numbers)}"
+        out = outs["theirs"] = folder.parent / f"direct-{workers}-{next(numbers)}"
         directly(folder, out, steps, workers)
-        kept["theirs"] = _ids(out / "text")
 
     with open(os.devnull, "w") as nowhere:
         logger.remove()
         logger.add(nowhere)
         times = time_alternately(ours, theirs, rounds, warmup=1)
-    assert kept["ours"] == kept["theirs"], "both are to keep the same documents"
+    kept, also = (_ids(out / "text") for out in outs.values())
+    assert kept == also, "both are to keep the same documents"
     size = sum(path.stat().st_size for path in folder.rglob("*.jsonl")) / 1e6
     ratios = ", ".join(f"{ratio:.2f}" for ratio in times.ratios)
     print(
@@ -245,52 +244,6 @@ def compare(folder: Path, rounds: int, workers: int) -> None:
 def _ids(folder: Path) -> set[str]:
     """Of the documents in `folder`."""
     return {document.id for document in JsonlReader(str(folder))()}
-
-
-class _Memory:
-    """The memory of a process and those it started, in bytes.
-
-    Of one, its own highest mark; of all, the largest sum that was seen, five times a second, where
-    a page that several hold counts once.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.most_of_one, self.most_of_all = 0, 0
-        self._pid, self._over = pid, threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.2):
-            shares = 0
-            for pid in _family(self._pid):
-                try:
-                    self.most_of_one = max(self.most_of_one, _field(pid, "status", "VmHWM"))
-                    shares += _field(pid, "smaps_rollup", "Pss")
-                except (OSError, IndexError):
-                    continue
-            self.most_of_all = max(self.most_of_all, shares)
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-
-def _field(pid: int, file: str, name: str) -> int:
-    """Bytes that a file of /proc says; IndexError where it does not, of a process that ends."""
-    content = Path(f"/proc/{pid}/{file}").read_text()
-    return int(content.split(f"\n{name}:")[1].split()[0]) * 1024
-
-
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                found += map(int, children.read_text().split())
-            except OSError:
-                continue
-    return found
 
 
 def _processor_seconds() -> float:
@@ -322,7 +275,7 @@ def grow(
         command = [sys.executable, "-m", "teleflm", "data", "clean", "web-en", *given]
         start, used = time.monotonic(), _processor_seconds()
         process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
-        memory = _Memory(process.pid)
+        memory = Memory(process.pid)
         told, _ = process.communicate()
         seconds, used = time.monotonic() - start, _processor_seconds() - used
         memory.stop()

@@ -240,6 +240,25 @@ def test_documents_lost_between_two_phases_are_noticed(
         run(recipe, "shard_megabytes=1", f"sources={json.dumps(_each_its_source(tmp_path))}")
 
 
+def test_a_shard_that_nobody_did_is_noticed(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As Slurm begins a phase behind the last of several arrays, though an earlier one failed.
+    from teleflm.cleaning import executors
+
+    task = executors._task
+
+    def losing(executor: Any, rank: int) -> None:
+        task(executor, rank)
+        for path in (tmp_path / "out" / ".work" / "tallies").glob("*/00001.json"):
+            path.unlink()
+
+    monkeypatch.setattr(executors, "_task", losing)
+    with pytest.raises(MachineError, match="the step 'read' has done 5 of 6 tasks"):
+        run(recipe, f"sources={json.dumps(_each_its_source(tmp_path))}")
+    assert not (tmp_path / "out" / "clean.json").exists()
+
+
 def _each_its_source(folder: Path) -> list[dict[str, str]]:
     return [
         {"name": path.stem, "path": str(path), "language": "en"}

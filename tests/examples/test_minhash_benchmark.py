@@ -20,11 +20,11 @@ def test_it_measures_both_languages(tmp_path: Path, capsys: pytest.CaptureFixtur
     files = ["--english", str(tmp_path / "en.jsonl"), "--chinese", str(tmp_path / "zh.jsonl")]
     main([*files, "--copies", "35", "--rounds", "1"])
     out = capsys.readouterr().out.splitlines()[1:]
-    rows = {line.split(":")[0] + line[line.index(":") + 1 :][:16].rstrip(): line for line in out}
+    by_name = {line.split(":")[0] + line[line.index(":") + 1 :][:16].rstrip(): line for line in out}
     assert {"en, 95 teleflm", "zh, 95 teleflm", "en, 95 datatrove, spli"} <= {
-        name[:22] for name in rows
+        name[:22] for name in by_name
     }
-    for name, line in rows.items():
+    for name, line in by_name.items():
         if "teleflm" in name:
             found, planted = line.split()[-3].split("/")
             assert int(found) == int(planted) > 3, line

@@ -142,6 +142,37 @@ def test_a_worker_that_dies_is_said_and_what_is_done_stays(
     assert_same(whole.path, tmp_path / "store")
 
 
+def test_groups_that_are_done_are_not_done_again(
+    shards: Path, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare([shards], tokenizer_dir, tmp_path / "whole")
+    submit = workers.Workers._submit
+    futures: list[Any] = []
+
+    def waiting(self: Any, pool: Any, group: Any, path: Path) -> Any:
+        futures.append(submit(self, pool, group, path))
+        return futures[-1]
+
+    def stopping(self: Any, group: Any, path: Path, reader: Any) -> Any:
+        # Before anything was saved, and when all that were begun are done.
+        for future in futures:
+            future.result()
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(workers.Workers, "_submit", waiting)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.Workers, "_group", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            prepare([shards], tokenizer_dir, tmp_path / "store", workers=2)
+    assert len(futures) == 4 and None not in futures
+    futures.clear()
+    prepare([shards], tokenizer_dir, tmp_path / "store", workers=2)
+    assert futures[:4] == [None] * 4 and None not in futures[4:]
+    assert_same(whole.path, tmp_path / "store")
+    assert {path.name for path in tmp_path.glob(".*")} == set()
+
+
 def files_of(*sizes: int) -> list[CorpusFile]:
     return [CorpusFile(Path(f"{i}"), "f", size, ".txt", "") for i, size in enumerate(sizes)]
 

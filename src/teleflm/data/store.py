@@ -17,7 +17,7 @@ from teleflm.data.sources import Reader, Reading, check_weights, domains_ahead, 
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import SETTINGS
 from teleflm.data.unpack import Progress
-from teleflm.data.workers import Workers
+from teleflm.data.workers import Workers, any_done
 from teleflm.errors import DataError
 from teleflm.files import write_whole, written_aside
 
@@ -147,7 +147,7 @@ def prepare(
             reader = Reader(reading, progress)
             domains = preparation.run(reader, names)
         except BaseException:
-            if not saves.exist:
+            if not saves.exist and not any_done(aside):
                 shutil.rmtree(aside)
             raise
         saves.remove()

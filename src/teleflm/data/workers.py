@@ -59,6 +59,11 @@ def groups_of(files: Sequence[CorpusFile], start: Position) -> list[Group]:
     return groups
 
 
+def any_done(folder: Path) -> bool:
+    """Whether groups that are done wait in `folder`, that of a store, to be dealt."""
+    return any(path.suffix != ".partial" for path in (folder / SPILLS).glob("*"))
+
+
 class Workers:
     """`count` processes that write their groups into a hidden folder below `folder`."""
 

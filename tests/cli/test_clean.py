@@ -1,11 +1,13 @@
 """`teleflm data clean` with its real steps: bad input, odd records, stops in the middle."""
 
+import contextlib
 import gc
 import gzip
 import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -431,14 +433,20 @@ def test_stopped_in_the_middle_it_goes_on(
     path = recipe(tmp_path, CORPUS, steps=EVERY_STEP, shard_megabytes=1)
     command = [sys.executable, "-m", "teleflm", "data", "clean", str(path)]
     command.append(f"executor.workers={workers}")
-    child = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
-    )
     done = tmp_path / "out/.work/phase-01/completions"
-    while child.poll() is None and not (done.exists() and any(done.iterdir())):
-        time.sleep(0.01)
-    os.killpg(child.pid, number)  # as a terminal does it: the workers hear it too
-    _, stderr = child.communicate(timeout=60)
+    # On a busy machine all may be over before the signal comes; then once more.
+    for _ in range(5):
+        child = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        )
+        while child.poll() is None and not (done.exists() and any(done.iterdir())):
+            time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)  # as a terminal does it: the workers hear it too
+        _, stderr = child.communicate(timeout=60)
+        if child.returncode:
+            break
+        shutil.rmtree(tmp_path / "out")
     said = [line for line in stderr.splitlines() if not line.startswith("cleaning: ")]
     assert child.returncode == code, stderr
     assert len(said) == 1 and said[0].startswith("error: stopped") and "to go on" in said[0], stderr

@@ -1,6 +1,7 @@
 """`data mix`: a store, a run and a recipe, for a budget."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,10 @@ def test_bad_input(teleflm: Command, store: TokenStore, tmp_path: Path) -> None:
         assert outcome.code == 2 and message in outcome.err, outcome.err
 
 
-def test_copies_of_a_store_are_told(teleflm: Command, store: TokenStore) -> None:
-    file = store.path / "store.json"
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps(content | {"weights": {"repeated": 1234}}))
-    done = teleflm("data", "mix", store.path, "--tokens", 1000)
+def test_copies_of_a_store_are_told(teleflm: Command, store: TokenStore, tmp_path: Path) -> None:
+    weighted = Path(shutil.copytree(store.path, tmp_path / "weighted"))
+    file = weighted / "store.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": {"repeated": 1234}}))
+    done = teleflm("data", "mix", weighted, "--tokens", 1000)
     assert (done.code, "1,234 of the documents are copies" in done.err) == (0, True)
-    file.write_text(json.dumps(content))
     assert "copies" not in teleflm("data", "mix", store.path, "--tokens", 1000).err

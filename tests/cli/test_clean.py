@@ -437,7 +437,13 @@ def test_stopped_in_the_middle_it_goes_on(
     # On a busy machine all may be over before the signal comes; then once more.
     for _ in range(5):
         child = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+            # What a shell starts in the background, as these tests may be, is deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while child.poll() is None and not (done.exists() and any(done.iterdir())):
             time.sleep(0.01)

@@ -56,7 +56,8 @@ class Local:
         # worker that heard Ctrl-C while it starts would say so.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
-            self._pool.submit(int)  # the first task starts them all
+            for _ in range(self._workers):  # each task starts a worker, as none is idle yet
+                self._pool.submit(int)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self

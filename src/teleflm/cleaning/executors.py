@@ -8,13 +8,11 @@ import fcntl
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from copy import deepcopy
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from loguru import logger
 from teleflm.cleaning.folders import Folders, set_progress
 from teleflm.cleaning.phases import Phase
 from teleflm.cleaning.recipe import default_workers
+from teleflm.data.processes import follow_parent
 from teleflm.data.unpack import Progress
 from teleflm.errors import MachineError
 from teleflm.files import take_lock
@@ -118,14 +117,7 @@ def _begin(total: Any, lock: Path) -> None:
     set_progress(report)
     # Held until the process ends: nobody else begins while one is still writing.
     fcntl.flock(os.open(lock, os.O_RDONLY | os.O_CREAT), fcntl.LOCK_SH)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
 
 
 @contextmanager

@@ -8,12 +8,10 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from teleflm.data.batches import Encoded
 from teleflm.data.find import CorpusFile
 from teleflm.data.going_on import Position
+from teleflm.data.processes import follow_parent
 from teleflm.data.sources import Reader, Reading
 from teleflm.data.spill import Spill, is_spill_of, write_spill
 from teleflm.data.tokenizer import Tokenizer
@@ -150,14 +149,7 @@ def _begin(tokenizer_dir: Path, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # read at the library's first batch
     _loaded[:] = [Tokenizer.load(tokenizer_dir)]
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
 
 
 def _task(

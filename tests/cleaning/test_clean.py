@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from teleflm.cleaning import clean as clean_module
 from teleflm.cleaning.clean import clean
@@ -19,6 +18,7 @@ from teleflm.data.unpack import Progress
 from teleflm.errors import ConfigError, DataError, MachineError
 from tests.cleaning.job import run
 from tests.cleaning.stubs import KINDS
+from tests.cleaning.written import records
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,15 +62,6 @@ def write_recipe(folder: Path, **keys: Any) -> str:
 def recipe(tmp_path: Path) -> str:
     write_corpus(tmp_path / "corpus")
     return write_recipe(tmp_path)
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    """All records below a folder."""
-    found = []
-    for path in sorted(folder.rglob("*.jsonl.zst")):
-        with zstandard.open(path, "rt", encoding="utf-8") as file:
-            found += [json.loads(line) for line in file]
-    return found
 
 
 def result(out: Path) -> dict[str, bytes]:

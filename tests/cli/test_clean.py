@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from teleflm.cleaning import executors
 from teleflm.cleaning.remote import find_spec as find_ray
+from tests.cleaning.written import records
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[2]
@@ -71,21 +71,12 @@ def recipe(folder: Path, files: dict[str, bytes] | None = None, **keys: Any) -> 
     return path
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """All records below a folder, in order."""
-    found = []
-    for path in sorted(folder.rglob("*.jsonl.zst")):
-        with zstandard.open(path, "rt", encoding="utf-8") as file:
-            found += [json.loads(line) for line in file]
-    return found
-
-
 def result(out: Path) -> dict[str, Any]:
     """What a result says, but for the seconds that it took."""
     summary = json.loads((out / "clean.json").read_text())
     for step in summary["steps"]:
         del step["seconds"]
-    return {"summary": summary, "text": read(out / "text"), "dropped": read(out / "dropped")}
+    return {"summary": summary, "text": records(out / "text"), "dropped": records(out / "dropped")}
 
 
 def source(folder: Path, name: str = "s", path: str = "in") -> dict[str, str]:
@@ -208,8 +199,8 @@ def test_a_score_of_another_version_is_named(tmp_path: Path, teleflm: Command) -
     from safetensors.numpy import load_file, save_file
 
     good, bad = ([{"text": f"{word} {SENTENCE.format(i)}"} for i in range(60)] for word in "ab")
-    for name, records in (("good", good), ("bad", bad)):
-        (tmp_path / f"{name}.jsonl").write_bytes(lines(*records))
+    for name, rows in (("good", good), ("bad", bad)):
+        (tmp_path / f"{name}.jsonl").write_bytes(lines(*rows))
     model = tmp_path / "score.safetensors"
     trained = teleflm(
         "data", "score", "train", tmp_path / "good.jsonl", "--against", tmp_path / "bad.jsonl",
@@ -228,7 +219,7 @@ def test_a_score_of_another_version_is_named(tmp_path: Path, teleflm: Command) -
 def test_odd_records_come_through_whole(tmp_path: Path, teleflm: Command) -> None:
     odd = {"rank": 9, "reason": "r", "text": "T", "score": "good", "hit": 3, "file_path": "x"}
     frame = {"source": "evil", "weight": "heavy", "language": 7}
-    records: list[dict[str, Any]] = [
+    rows: list[dict[str, Any]] = [
         {"id": 5, "metadata": "a string"},
         {"id": 5, "metadata": [1]},
         {"id": "x", "metadata": odd | frame},
@@ -237,7 +228,7 @@ def test_odd_records_come_through_whole(tmp_path: Path, teleflm: Command) -> Non
         {"id": ""},
         {"metadata": {"id": 7, "domain": "own"}},
     ]
-    texts = [{"text": SENTENCE.format(i)} | record for i, record in enumerate(records)]
+    texts = [{"text": SENTENCE.format(i)} | record for i, record in enumerate(rows)]
     texts.append({"text": f"\ufeffone\u2028two\r\nthree {SENTENCE}"})
     without = [{"text": None}, {"text": ""}]
     files = {
@@ -254,7 +245,7 @@ def test_odd_records_come_through_whole(tmp_path: Path, teleflm: Command) -> Non
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out) == json.loads((tmp_path / "out/clean.json").read_text())
     assert json.loads(outcome.out)["without_text"] == 3
-    kept = read(tmp_path / "out/text")
+    kept = records(tmp_path / "out/text")
     ids = [record["id"] for record in kept]
     assert ids[:9] == [
         "5", "5", "x", "{'a': 1}", "s/a.jsonl/4", "s/a.jsonl/5", "7", "s/a.jsonl/7", "s/c.json/0",
@@ -268,7 +259,7 @@ def test_odd_records_come_through_whole(tmp_path: Path, teleflm: Command) -> Non
     assert [each["domain"] for each in metadata[4:7]] == ["s", "s", "own"]
     assert kept[7]["text"].splitlines()[:2] == ["one", "two"]
     assert kept[9]["text"] == "# Title\nline"
-    assert [record["reason"] for record in read(tmp_path / "out/dropped")] == ["no text"]
+    assert [record["reason"] for record in records(tmp_path / "out/dropped")] == ["no text"]
     assert json.loads(outcome.out)["steps"][0]["scores"] == [], "a record's own is no score"
 
 
@@ -279,7 +270,7 @@ def test_parquet_comes_through(tmp_path: Path, teleflm: Command) -> None:
     (tmp_path / "in/a.jsonl").unlink()
     parquet.write_table(pyarrow.table(columns), tmp_path / "in/a.parquet")
     assert teleflm("data", "clean", tmp_path / "recipe.yaml").code == 0
-    ((_, record),) = enumerate(read(tmp_path / "out/text"))
+    ((_, record),) = enumerate(records(tmp_path / "out/text"))
     assert (record["text"], record["id"], record["metadata"]["b"]) == (SENTENCE, "1", "b'\\xff'")
 
 
@@ -300,8 +291,8 @@ def test_every_document_dropped_is_a_result(tmp_path: Path, teleflm: Command) ->
     outcome = teleflm("data", "clean", recipe(tmp_path, {"a.txt": b"x\n"}, steps=steps))
     assert outcome.code == 0, outcome.err
     assert "heuristics" in outcome.out
-    assert read(tmp_path / "out/text") == []
-    assert len(read(tmp_path / "out/dropped")) == 1
+    assert records(tmp_path / "out/text") == []
+    assert len(records(tmp_path / "out/dropped")) == 1
 
 
 @pytest.mark.parametrize("pattern", ["in/**", "in/*", "in/*/*.jsonl"])
@@ -314,7 +305,7 @@ def test_a_glob_reads_each_file_once_and_names_its_documents_apart(
     path = recipe(tmp_path, sources=[source(tmp_path, "s", pattern)])
     (tmp_path / "in/a.jsonl").unlink()
     assert teleflm("data", "clean", path).code == 0
-    ids = [record["id"] for record in read(tmp_path / "out/text")]
+    ids = [record["id"] for record in records(tmp_path / "out/text")]
     assert ids == ["s/a/x.jsonl/0", "s/b/x.jsonl/0"]
 
 
@@ -322,7 +313,7 @@ def test_files_of_two_sources_are_told(tmp_path: Path, teleflm: Command) -> None
     sources = [source(tmp_path), source(tmp_path, "again", "in/a.jsonl")]
     outcome = teleflm("data", "clean", recipe(tmp_path, sources=sources))
     assert "note: source again: 1 of its 1 files are read for source s too" in outcome.err
-    assert len(read(tmp_path / "out/text")) == 10
+    assert len(records(tmp_path / "out/text")) == 10
 
 
 def test_a_result_is_no_source_of_its_own(tmp_path: Path, teleflm: Command) -> None:
@@ -330,10 +321,10 @@ def test_a_result_is_no_source_of_its_own(tmp_path: Path, teleflm: Command) -> N
     path = recipe(tmp_path, sources=[source(tmp_path, "s", "out/text/s")])
     for more in ((), ("--force",)):
         _fails(teleflm("data", "clean", path, *more), 2, "is part of a result of data clean")
-    assert len(read(tmp_path / "out/text")) == 5
+    assert len(records(tmp_path / "out/text")) == 5
     again = teleflm("data", "clean", path, f"out={tmp_path / 'again'}")
     assert again.code == 0
-    assert read(tmp_path / "again/text") == read(tmp_path / "out/text")
+    assert records(tmp_path / "again/text") == records(tmp_path / "out/text")
 
 
 def test_done_again_and_forced(tmp_path: Path, teleflm: Command) -> None:
@@ -385,7 +376,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(
     _fails(outcome, 1, "not written .*; free some space and run the same command again")
     gc.collect()  # a process of its own would have dropped its locks by ending
     assert teleflm("data", "clean", path, *more).code == 0
-    assert [record["text"] for record in read(tmp_path / "out/text")] == texts
+    assert [record["text"] for record in records(tmp_path / "out/text")] == texts
 
 
 def test_ray_that_is_missing_is_named(tmp_path: Path, teleflm: Command) -> None:

@@ -30,6 +30,7 @@ def generate(
     from teleflm.data.tokenizer import Tokenizer, check_tokenizer
     from teleflm.errors import CheckpointError
     from teleflm.generation.generate import generate as generate_tokens
+    from teleflm.generation.sampling import Sampling
 
     source = open_state(checkpoint)
     if source.tokenizer is None:
@@ -42,12 +43,11 @@ def generate(
     tokenizer = Tokenizer.load(source.tokenizer)
     network = source.network()
     ids = tokenizer.encode_prompt(prompt)
-    new = generate_tokens(
+    (new,) = generate_tokens(
         network,
-        ids,
+        [ids],
         max_new_tokens,
-        temperature=temperature,
-        seed=seed,
+        Sampling(temperature, seed=seed),
         ends=tokenizer.end_ids,
         absent=tokenizer.absent_ids(vocab_size),
     )

@@ -38,6 +38,8 @@ class IncrementalDecoder:
             if torch.is_autocast_enabled(kind)
             else network.lm_head.weight.dtype
         )
+        self.config = network.config
+        self.device = network.lm_head.weight.device
         self._network = network
         blocks = cast("Iterable[Block]", network.model.layers)
         self._layers = [_Layer(block, dtype) for block in blocks]

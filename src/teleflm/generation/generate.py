@@ -6,8 +6,7 @@ import torch
 
 from teleflm.errors import DataError
 from teleflm.generation.decoder import IncrementalDecoder
-from teleflm.generation.sampling import Sampler, Sampling
-from teleflm.model.cache import new_cache
+from teleflm.generation.sampling import GREEDY, Sampler, Sampling
 from teleflm.model.network import TeleFLM
 
 
@@ -24,7 +23,7 @@ def generate(
     network: TeleFLM | IncrementalDecoder,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
     *,
     ends: Collection[int] = (),
     absent: Sequence[int] = (),
@@ -55,20 +54,32 @@ def generate(
     model = decoder.config
     for prompt in prompts:
         check_prompt(prompt, model.vocab_size, model.max_position_embeddings)
-    texts: list[list[int]] = []
-    for place, prompt in enumerate(prompts):
-        sampler = Sampler(sampling, [place if rows is None else rows[place]], absent)
-        room = min(max_new_tokens, model.max_position_embeddings - len(prompt))
-        cache = new_cache(model.num_hidden_layers, len(prompt) + room)
-        new: list[int] = []
-        fed = list(prompt)
-        while len(new) < room and not (new and (new[-1] in ends or is_done(place, new))):
-            logits = decoder.logits(torch.tensor([fed], device=decoder.device), cache)
-            fed = sampler.choose(logits, [[*prompt, *new]])
-            new += fed
-            tell(place, fed[0])
-        texts.append(new)
-    return texts
+    rooms = [min(max_new_tokens, model.max_position_embeddings - len(p)) for p in prompts]
+    texts: list[list[int]] = [[] for _ in prompts]
+    # The places of the prompts that are still being written.
+    places = [place for place, room in enumerate(rooms) if room > 0]
+    if not places:
+        return texts
+    begun = [prompts[place] for place in places]
+    numbers = places if rows is None else [rows[place] for place in places]
+    sampler = Sampler(sampling, numbers, begun, model.vocab_size, absent, decoder.device)
+    logits, cache = decoder.begin(begun)
+    while True:
+        chosen = sampler.choose(logits)
+        kept = []
+        for row, (place, token) in enumerate(zip(places, chosen, strict=True)):
+            new = texts[place]
+            new.append(token)
+            tell(place, token)
+            if len(new) < rooms[place] and token not in ends and not is_done(place, new):
+                kept.append(row)
+        if not kept:
+            return texts
+        if len(kept) < len(places):
+            places, chosen = [places[row] for row in kept], [chosen[row] for row in kept]
+            cache.keep(kept)
+            sampler.keep(kept)
+        logits = decoder.step(chosen, cache)
 
 
 def check_prompt(prompt: Sequence[int], vocab_size: int, context: int) -> None:

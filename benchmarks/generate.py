@@ -6,6 +6,12 @@ machine can, since one row's product is nothing else than reading each weight on
 what the weights of a token are, times tokens per second, over that bandwidth.
 
     python benchmarks/generate.py --at-least 1.5 --share 0.7
+    python benchmarks/generate.py --of int8 --at-least 2.5
+    python benchmarks/generate.py --of batch --rows 16 --at-least 6
+    python benchmarks/generate.py --of prefill --prompt 2000 --at-least 1 --share 0.7
+
+The others compare as benchmarks/writing.py says: weights of 8 bits with those of 32, many rows with
+one, and the reading of a prompt with transformers and with plain products of the same matrices.
 """
 
 import argparse
@@ -16,14 +22,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import writing
 from benchmarks.contenders import shape
 from benchmarks.timing import Pairs, time_alternately
+from benchmarks.writing import Comparison
 from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.errors import TeleflmError
@@ -77,11 +86,8 @@ def measure(arguments: argparse.Namespace) -> Result:
         ConfigError: the shape is not known.
         RuntimeError: the two sides do not write the same tokens.
     """
-    length = arguments.prompt + arguments.new_tokens
-    model = shape(arguments.shape, arguments.vocab_size, length)
-    network = random_network(model)
-    generator = torch.Generator().manual_seed(0)
-    prompt = torch.randint(model.vocab_size, (arguments.prompt,), generator=generator).tolist()
+    network, prompt = _network_and_prompt(arguments)
+    model = network.config
     ours = _ours(network, prompt, arguments.new_tokens)
     theirs = _theirs(network, prompt, arguments.new_tokens)
     written = ours(), theirs()
@@ -122,6 +128,25 @@ def measure(arguments: argparse.Namespace) -> Result:
     )
 
 
+def compare(arguments: argparse.Namespace) -> Comparison:
+    """What `--of` asks for other than one row. Raises as `measure`."""
+    network, prompt = _network_and_prompt(arguments)
+    number, rounds = arguments.new_tokens, arguments.rounds
+    if arguments.of == "int8":
+        return writing.int8(network, prompt, number, rounds)
+    if arguments.of == "batch":
+        return writing.batch(network, prompt, number, rounds, arguments.rows)
+    return writing.prefill(network, _llama(network), prompt, rounds)
+
+
+def _network_and_prompt(arguments: argparse.Namespace) -> tuple[TeleFLM, list[int]]:
+    length = arguments.prompt + 1 + arguments.new_tokens
+    model = shape(arguments.shape, arguments.vocab_size, length)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randint(model.vocab_size, (arguments.prompt,), generator=generator).tolist()
+    return random_network(model), prompt
+
+
 @torch.no_grad()
 def random_network(model: ModelConfig) -> TeleFLM:
     """Normal weights that keep the size of what goes through them, and a head of sharp opinions: no
@@ -154,13 +179,7 @@ def _ours(network: TeleFLM, prompt: list[int], number: int) -> Callable[[], list
 
 
 def _theirs(network: TeleFLM, prompt: list[int], number: int) -> Callable[[], list[int]]:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    fields = {**to_huggingface(network.config, "llama"), "attn_implementation": "sdpa"}
-    # No end of text: both write all tokens.
-    llama = LlamaForCausalLM(LlamaConfig(**fields, eos_token_id=None, pad_token_id=None)).eval()
-    llama.load_state_dict(network.state_dict())
-    tokens = torch.tensor([prompt])
+    llama, tokens = _llama(network), torch.tensor([prompt])
 
     def write() -> list[int]:
         written = llama.generate(
@@ -174,6 +193,16 @@ def _theirs(network: TeleFLM, prompt: list[int], number: int) -> Callable[[], li
         return new
 
     return write
+
+
+def _llama(network: TeleFLM) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    fields = {**to_huggingface(network.config, "llama"), "attn_implementation": "sdpa"}
+    # No end of text: both write all tokens.
+    llama = LlamaForCausalLM(LlamaConfig(**fields, eos_token_id=None, pad_token_id=None)).eval()
+    llama.load_state_dict(network.state_dict())
+    return llama
 
 
 def table(result: Result) -> str:
@@ -196,9 +225,19 @@ def table(result: Result) -> str:
     return "\n".join(lines)
 
 
+def _missed(result: Result, arguments: argparse.Namespace) -> list[str]:
+    """What is slower than asked for."""
+    return writing.too_slow(
+        (result.ratio, arguments.at_least, "times the tokens per second of transformers"),
+        (result.sides[0].bandwidth_share, arguments.share, "of what memory gives"),
+    )
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--of", choices=("row", "int8", "batch", "prefill"), default="row")
+    parser.add_argument("--rows", type=int, default=16, help="of a batch")
     parser.add_argument("--shape", default=SHAPE, help="a preset, YAML file or model folder")
     parser.add_argument("--vocab-size", type=int, default=4096, help="where the shape has none")
     parser.add_argument("--prompt", type=int, default=16, help="tokens of the prompt")
@@ -215,19 +254,15 @@ def main(command_line: list[str] | None = None) -> int:
     """Measure and print; the exit code."""
     arguments = parse(command_line)
     try:
-        result = measure(arguments)
+        result = measure(arguments) if arguments.of == "row" else compare(arguments)
     except TeleflmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(asdict(result)) if arguments.json else table(result))
-    missed = [
-        f"too slow: {got:.2f} {what}, and not the {wanted:.2f} asked for"
-        for got, wanted, what in (
-            (result.ratio, arguments.at_least, "times the tokens per second of transformers"),
-            (result.sides[0].bandwidth_share, arguments.share, "of what memory gives"),
-        )
-        if wanted is not None and got < wanted
-    ]
+    if isinstance(result, Comparison):
+        shown, missed = writing.table(result), writing.missed(result, arguments)
+    else:
+        shown, missed = table(result), _missed(result, arguments)
+    print(json.dumps(asdict(result)) if arguments.json else shown)
     print(*missed, sep="\n", end="\n" * bool(missed), file=sys.stderr)
     return 1 if missed else 0
 

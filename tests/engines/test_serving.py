@@ -16,7 +16,6 @@ from teleflm.checkpoint.export import export
 from teleflm.config.model import ModelConfig
 from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.model.init import initial_state
-from tests.conftest import Command
 from tests.engines.serving import free_port, serving
 from tests.growing import opened_of
 
@@ -81,9 +80,7 @@ def transformers_server(
 
 
 @pytest.fixture(scope="module")
-def llama_server(
-    folders: dict[str, Path], tmp_path_factory: Any
-) -> Iterator[tuple[str, str]]:
+def llama_server(folders: dict[str, Path], tmp_path_factory: Any) -> Iterator[tuple[str, str]]:
     """llama.cpp's server by its Python package, with an fp32 cache."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     port = free_port()

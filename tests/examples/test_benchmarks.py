@@ -101,6 +101,19 @@ def test_generate_prints_one_json_object(tiny: str, capsys: pytest.CaptureFixtur
     assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
 
 
+@pytest.mark.parametrize("what", ["int8", "batch", "prefill"])
+def test_other_ways_of_writing_are_compared(
+    tiny: str, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    command = ["--of", what, "--shape", tiny, *WRITE, "--rows", "4"]
+    assert generate.main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
+    assert (result["share"] is None) == (what != "prefill")
+    assert generate.main([*command, "--at-least", "1e9"]) == 1
+    assert "times the tokens per second" in capsys.readouterr().err
+
+
 def test_slow_text_is_exit_code_1(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate.main(["--shape", tiny, *WRITE, "--at-least", "1e9", "--share", "1e9"]) == 1
     said = capsys.readouterr()

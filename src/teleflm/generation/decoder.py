@@ -1,6 +1,7 @@
 """A network made ready to write: its masks folded and its weights cast once, not for each token."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Literal, cast
@@ -22,7 +23,7 @@ from teleflm.model.network import (
     masked_weight,
 )
 from teleflm.model.norm import rms_norm
-from teleflm.model.rope import apply_rope
+from teleflm.model.rope import signed, turned
 
 Weights = Literal["fp32", "bf16", "int8"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
@@ -30,6 +31,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 _TOKENS_AT_ONCE = 4096
 
 _Product = Callable[[Tensor], Tensor]
+# Of one input with the weights of several Linears.
+_Products = Callable[[Tensor], Sequence[Tensor]]
 # Attention of queries on keys and values (B, heads, S, d) with a window, and all that it keeps.
 _Attend = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
 
@@ -64,15 +67,15 @@ class IncrementalDecoder:
             dtype = _DTYPES[weights]
         elif torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
-        made = partial(_linear, dtype=dtype, int8=weights == "int8", many_rows=many_rows)
+        make = _Make(dtype, weights == "int8", many_rows)
         self.config = network.config
         self.device = network.model.norm.weight.device
         self._embedding, self._rope = network.model.embed_tokens, network.model.rope
         self._multipliers = network.input_multiplier, network.logit_multiplier
         blocks = cast("Iterable[Block]", network.model.layers)
-        self._layers = [_Layer(block, made) for block in blocks]
+        self._layers = [_Layer(block, make) for block in blocks]
         self._norm = _Norm(network.model.norm)
-        self._head = made(network.lm_head)
+        self._head = make.one(network.lm_head)
         self._dtype = dtype
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache]:
@@ -125,7 +128,7 @@ class IncrementalDecoder:
         self, tokens: list[list[int]], cos: Tensor, sin: Tensor, attend: Callable[..., Tensor]
     ) -> Tensor:
         """The residual stream (B, S, D) behind the layers."""
-        cos, sin = cos.to(self._dtype), sin.to(self._dtype)
+        cos, sin = cos.to(self._dtype), signed(sin.to(self._dtype))
         x: Tensor = self._embedding(torch.tensor(tokens, device=self.device))
         x = x * self._multipliers[0]
         for number, layer in enumerate(self._layers):
@@ -152,45 +155,78 @@ class _Norm:
 class _Layer:
     """A Block and its weights."""
 
-    def __init__(self, block: Block, made: Callable[[nn.Module], _Product]) -> None:
+    def __init__(self, block: Block, make: "_Make") -> None:
         attention, mlp = block.self_attn, block.mlp
         self._head_dim = attention.head_dim
         self._has_rope, self._window = attention.has_rope, attention.window
         self._before_attention = _Norm(block.input_layernorm)
-        self._q, self._k, self._v, self._o = map(
-            made, (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-        )
+        self._qkv = make.several(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._o = make.one(attention.o_proj)
         self._q_norm, self._k_norm = (
             _Norm(norm) if isinstance(norm, RMSNorm) else norm
             for norm in (attention.q_norm, attention.k_norm)
         )
         self._before_mlp = _Norm(block.post_attention_layernorm)
-        self._gate, self._up, self._down = map(made, (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+        self._gate_up = make.several(mlp.gate_proj, mlp.up_proj)
+        self._down = make.one(mlp.down_proj)
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, attend: _Attend) -> Tensor:
         shape = (*x.shape[:2], -1, self._head_dim)
         y = self._before_attention(x)
-        q, k, v = (linear(y).view(shape) for linear in (self._q, self._k, self._v))
+        q, k, v = (part.view(shape) for part in self._qkv(y))
         q, k, v = (part.transpose(1, 2) for part in (self._q_norm(q), self._k_norm(k), v))
         if self._has_rope:
-            q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+            q, k = turned(q, cos, sin), turned(k, cos, sin)
         y = attend(q, k, v, self._window)
         x = x + self._o(y.transpose(1, 2).reshape(*x.shape[:2], -1))
-        y = self._before_mlp(x)
-        return x + self._down(F.silu(self._gate(y)) * self._up(y))
+        gate, up = self._gate_up(self._before_mlp(x))
+        return x + self._down(F.silu(gate) * up)
 
 
-def _linear(linear: nn.Module, dtype: torch.dtype, int8: bool, many_rows: bool) -> _Product:
-    """The product of a Linear with its folded weight and bias; another module's own."""
-    if not isinstance(linear, Linear):
-        return linear
-    bias = masked_bias(linear)
-    weight = masked_weight(linear).detach().to(dtype)
-    bias = None if bias is None else bias.detach().to(dtype)
-    if int8:
-        return Int8Linear(weight, bias)
-    return partial(_multiplied, weight=packed(weight) if many_rows else weight, bias=bias)
+@dataclass(frozen=True)
+class _Make:
+    """Makes products of Linears, in a precision and a layout."""
+
+    dtype: torch.dtype
+    int8: bool
+    many_rows: bool
+
+    def one(self, linear: nn.Module) -> _Product:
+        """The product of a Linear with its folded weight and bias; another module's own."""
+        return self._made(*self._folded(linear)) if isinstance(linear, Linear) else linear
+
+    def several(self, *linears: nn.Module) -> _Products:
+        """Products of one input: a single one where the weights are copied in any case."""
+        own = [linear for linear in linears if isinstance(linear, Linear)]
+        if not (self.int8 or self.many_rows) or len(own) < len(linears):
+            return partial(_each, [self.one(linear) for linear in linears])
+        weights, biases = zip(*map(self._folded, own), strict=True)
+        # Of all or of none.
+        bias = None if biases[0] is None else torch.cat(biases)
+        joined = self._made(torch.cat(weights), bias)
+        return partial(_parts, joined, [len(weight) for weight in weights])
+
+    def _folded(self, linear: Linear) -> tuple[Tensor, Tensor | None]:
+        weight, bias = masked_weight(linear), masked_bias(linear)
+        return (
+            weight.detach().to(self.dtype),
+            None if bias is None else bias.detach().to(self.dtype),
+        )
+
+    def _made(self, weight: Tensor, bias: Tensor | None) -> _Product:
+        if self.int8:
+            return Int8Linear(weight, bias)
+        weight = packed(weight) if self.many_rows else weight
+        return partial(_multiplied, weight=weight, bias=bias)
 
 
 def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return product(x, weight, bias)
+
+
+def _each(products: Sequence[_Product], x: Tensor) -> list[Tensor]:
+    return [each(x) for each in products]
+
+
+def _parts(joined: _Product, sizes: list[int], x: Tensor) -> Sequence[Tensor]:
+    return joined(x).split(sizes, dim=-1)

@@ -13,6 +13,8 @@ _LARGEST_WEIGHT = 127
 # 7 bits and a zero at 64. With 8 the pairs of products that a processor without VNNI adds up in 16
 # bits would overflow.
 _LARGEST, _ZERO = 63.0, 64
+# In place of 0, for rows of zeros.
+_TINY = torch.finfo(torch.float32).tiny
 
 
 class Int8Linear:
@@ -29,20 +31,20 @@ class Int8Linear:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         _check_kernels(weight.device)
         scales = weight.abs().amax(1).double() / _LARGEST_WEIGHT
-        scales = scales.clamp_min(torch.finfo(torch.float32).tiny)
+        scales = scales.clamp_min(_TINY)
         whole = (weight / scales[:, None]).round().to(torch.int8)
         self._packed, self._bias = _packed(whole, scales), bias
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).float()
-        unit = rows.abs().amax(1, keepdim=True) / _LARGEST
-        unit = unit.clamp_min(torch.finfo(torch.float32).tiny)
+        unit = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True)
+        unit.div_(_LARGEST).clamp_min_(_TINY)
         scaled = rows / unit
-        high = scaled.round()
-        halves = torch.cat((high, (scaled - high) * (2 * _LARGEST)))
+        # The operator rounds the first half by itself, to even as `round` does.
+        halves = torch.cat((scaled, scaled.sub(scaled.round()).mul_(2 * _LARGEST)))
         high, low = _operator()(halves, 1.0, _ZERO, self._packed).chunk(2)
-        y: Tensor = (high + low / (2 * _LARGEST)) * unit
-        y = y if self._bias is None else y + self._bias
+        y = high.add(low, alpha=0.5 / _LARGEST).mul_(unit)
+        y = y if self._bias is None else y.add_(self._bias)
         return y.view(*x.shape[:-1], -1)
 
 

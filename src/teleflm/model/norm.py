@@ -42,8 +42,16 @@ def _few_passes_pay(kind: str) -> bool:
 
 
 def _few_passes(x: Tensor, weight: Tensor, eps: float | Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _normed(x, weight, eps)[0]
     normed: Tensor = _FewPasses.apply(x, weight, eps)
     return normed
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The norm of x, and 1 / rms(x)."""
+    scale = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return (x * scale).mul_(weight), scale
 
 
 class _FewPasses(torch.autograd.Function):
@@ -55,9 +63,9 @@ class _FewPasses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float | Tensor) -> Tensor:
-        scale = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        y, scale = _normed(x, weight, eps)
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight)
+        return y
 
     @staticmethod
     @once_differentiable

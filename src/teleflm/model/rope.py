@@ -106,10 +106,19 @@ class _Rotation(torch.autograd.Function):
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x · cos + (−second half of x, first half) · sin, the minus in front of the sine's half."""
-    half = x.shape[-1] // 2
-    signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+    return turned(x, cos, signed(sin))
+
+
+def signed(sin: Tensor) -> Tensor:
+    """The sines (…, d) with the minus of their first half, for `turned`."""
+    half = sin.shape[-1] // 2
+    return torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+
+
+def turned(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """x (…, d) rotated by tables in its precision, the sines `signed`; for inference."""
     # As x lies in memory: attention gives what lies as its queries do, and has to be copied else.
-    return (x * cos).addcmul_(x.roll(half, dims=-1), signed)
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

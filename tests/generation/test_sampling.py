@@ -62,6 +62,15 @@ def test_what_is_left_is_what_transformers_leaves(values: dict[str, Any]) -> Non
     assert torch.allclose(found / found.sum(-1, keepdim=True), expected, rtol=1e-12)
 
 
+def test_every_share_is_cut_where_they_cut_it() -> None:
+    from transformers import TopPLogitsWarper
+
+    values = torch.randn(20, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for share in torch.linspace(0.005, 0.995, 199).tolist():
+        expected = TopPLogitsWarper(share)(written(), values) > -torch.inf
+        assert torch.equal(narrowed(values, Sampling(1.0, top_p=share)) > 0, expected)
+
+
 def test_greedy_rows_repeat_less_as_theirs_do() -> None:
     """The prompt counts, and what is written counts as soon as it is."""
     processed = logits()

@@ -210,6 +210,15 @@ class Tokenizer:
         return {i: token for token, i in vocabulary if i not in added or not added[i].special}
 
     @functools.cached_property
+    def byte_pieces(self) -> frozenset[int]:
+        """The tokens that stand for a byte where there is no other; whether some in a row are text
+        or U+FFFD, each of them, only the one behind the last decides."""
+        if "ByteFallback" not in json.dumps(self._content.get("decoder")):
+            return frozenset()
+        ids = map(self._library.token_to_id, (f"<0x{byte:02X}>" for byte in range(256)))
+        return frozenset(index for index in ids if index is not None)
+
+    @functools.cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64] | None:
         """UTF-8 bytes of text that each token stands for, shape (vocab_size,); 0 for special ones.
 

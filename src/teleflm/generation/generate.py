@@ -18,7 +18,9 @@ def _untold(row: int, token: int) -> None:
     pass
 
 
-@torch.inference_mode()
+# Not inference mode: ranks that stream a network add up tensors in a thread of the collectives,
+# which does not know the mode, and may not write to tensors that were made in it.
+@torch.no_grad()
 def generate(
     network: TeleFLM | IncrementalDecoder,
     prompts: Sequence[Sequence[int]],

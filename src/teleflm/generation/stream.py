@@ -32,6 +32,8 @@ class TextStream:
     def push(self, token: int) -> str:
         """The text that has become certain by one more token."""
         self._tokens.append(token)
+        if token in self._tokenizer.byte_pieces:
+            return ""
         text = self._undecoded()
         return "" if text.endswith(_UNFINISHED) else self._take(text)
 

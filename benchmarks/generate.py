@@ -150,7 +150,7 @@ def read_bandwidth(buffer: Tensor) -> float:
 
 
 def _ours(network: TeleFLM, prompt: list[int], number: int) -> Callable[[], list[int]]:
-    return lambda: generate(network, prompt, number)
+    return lambda: generate(network, [prompt], number)[0]
 
 
 def _theirs(network: TeleFLM, prompt: list[int], number: int) -> Callable[[], list[int]]:

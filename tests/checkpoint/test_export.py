@@ -200,7 +200,7 @@ def test_transformers_computes_the_same_function(
     assert relative_error(ours, got["chunked"]) <= 1e-5
     loss = torch.nn.functional.cross_entropy(ours[:, :-1].flatten(0, 1), tokens()[:, 1:].flatten())
     assert got["loss"] == pytest.approx(float(loss), rel=1e-5)
-    greedy = generate(network, tokens()[0, :5].tolist(), NEW)
+    greedy = generate(network, [tokens()[0, :5].tolist()], NEW)[0]
     assert len(set(greedy)) > NEW // 3, "a repeated token would compare equal too easily"
     # transformers renames what it passes a cache as: taken in silence, text with it would be wrong.
     assert got["greedy"] == got["uncached"] == greedy
@@ -228,8 +228,8 @@ def test_an_empty_text_starts_as_in_training(
     (eos,) = Tokenizer.load(tokenizer_dir).end_ids
     got = found[f"{name}-{kind}"]["start"]
     network = build_model(MODELS[name], weights_of(MODELS[name]), torch.float32)
-    assert got == [eos, *generate(network, [eos], 32)]
-    assert got[1:] != generate(network, [1], 32), "else nothing is told apart"
+    assert got == [eos, *generate(network, [[eos]], 32)[0]]
+    assert got[1:] != generate(network, [[1]], 32)[0], "else nothing is told apart"
     # Ours, from the run and from the folder.
     for folder in (tokenizer_dir, root / f"{name}-{kind}"):
         assert Tokenizer.load(folder).encode_prompt("") == [eos]

@@ -46,7 +46,7 @@ def test_the_same_text_is_written_and_a_model_goes_back(family: str, tmp_path: P
     assert type(back) is type(network)
     # With the cache. Each position's table of RoPE is made by itself here, all at once there.
     text = text_of(network)
-    assert generate(load(source), tokens()[0, :20].tolist(), 40) == text
+    assert generate(load(source), [tokens()[0, :20].tolist()], 40) == [text]
     assert text_of(back) == text
     assert relative_error(logits_of(back), logits_of(network)) <= 1e-5
 

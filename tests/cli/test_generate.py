@@ -54,7 +54,7 @@ def test_the_same_text_from_every_export(
     if dtype == "bf16":
         state = {name: w.bfloat16() for name, w in state.items()}
     network = build_model(MODEL, state, torch.float32)
-    new = generate_tokens(network, ids, 12, ends=tokenizer.end_ids)
+    (new,) = generate_tokens(network, [ids], 12, ends=tokenizer.end_ids)
     assert text == tokenizer.decode(ids + new) + "\n"
     assert text.startswith("A ship 那")
 
@@ -83,7 +83,7 @@ def test_an_empty_prompt_starts_where_the_folder_says(
         ids = {"bos_token_id": start, "eos_token_id": 2}
         (tmp_path / f"from-{start}" / "generation_config.json").write_text(json.dumps(ids))
         generate(tmp_path / f"from-{start}", "", max_new_tokens=12)
-        new = generate_tokens(network, [start], 12, ends=[2])
+        (new,) = generate_tokens(network, [[start]], 12, ends=[2])
         texts[start] = capsys.readouterr().out
         assert texts[start] == tokenizer.decode(new) + "\n"
     assert texts[1] != texts[2]

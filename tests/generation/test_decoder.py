@@ -1,13 +1,14 @@
 """The decoder is the network, in every precision and moment of a ramp, to the last position."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.generation.decoder import IncrementalDecoder
-from teleflm.generation.product import product
-from teleflm.model.cache import new_cache
+from teleflm.generation.product import packed, product
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import Embedding, Linear, RMSNorm, TeleFLM
 
@@ -56,24 +57,31 @@ def hold_back(network: TeleFLM) -> None:
             module.column_mask = mask(module.weight, module.weight.shape[1])
 
 
-def pieces() -> tuple[Tensor, ...]:
-    """Token ids of two rows: a prompt, then one by one up to the end of the context."""
-    tokens = torch.randint(40, (2, CONTEXT), generator=torch.Generator().manual_seed(5))
-    return tokens.split([PROMPT] + [1] * (CONTEXT - PROMPT), dim=1)
+def tokens() -> Tensor:
+    """Token ids of two rows as long as the context."""
+    return torch.randint(40, (2, CONTEXT), generator=torch.Generator().manual_seed(5))
 
 
-def steps(network: TeleFLM) -> Tensor:
-    """The decoder's logits (B, steps, V)."""
-    decoder, cache = IncrementalDecoder(network), new_cache(3, CONTEXT)
+def steps(network: TeleFLM, **how: Any) -> Tensor:
+    """The decoder's logits (B, steps, V) behind prompts, then one by one up to the end."""
+    decoder = IncrementalDecoder(network, **how)
     with torch.inference_mode():
-        return torch.stack([decoder.logits(piece, cache) for piece in pieces()], dim=1)
+        first, cache = decoder.begin(tokens()[:, :PROMPT].tolist())
+        more = [decoder.step(column.tolist(), cache) for column in tokens()[:, PROMPT:].T]
+        return torch.stack([first, *more], dim=1)
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["ordinary", "in a ramp"])
 @pytest.mark.parametrize("groups", [6, 2, 1])
+@pytest.mark.parametrize("many_rows", [False, True], ids=["as they lie", "for many rows"])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_its_logits_are_the_network_s(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, bound: float, groups: int, masked: bool
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    bound: float,
+    groups: int,
+    masked: bool,
+    many_rows: bool,
 ) -> None:
     # The product of large weights, on small ones.
     monkeypatch.setattr("teleflm.generation.product._LARGE", 0)
@@ -81,9 +89,8 @@ def test_its_logits_are_the_network_s(
     if masked:
         hold_back(network)
     with torch.inference_mode():
-        # All at once, and without a cache.
-        expected = network(torch.cat(pieces(), dim=1))[:, PROMPT - 1 :]
-    logits = steps(network)
+        expected = network(tokens())[:, PROMPT - 1 :]
+    logits = steps(network, many_rows=many_rows)
     assert logits.dtype is dtype
     assert (logits - expected).abs().max() < bound * expected.abs().max()
 
@@ -93,10 +100,9 @@ def test_it_follows_autocast(masked: bool) -> None:
     network = network_of(2, torch.float32)
     if masked:
         hold_back(network)
-    cache = new_cache(3, CONTEXT)
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         logits = steps(network)
-        rounded = torch.stack([network(piece, cache)[:, -1] for piece in pieces()], dim=1)
+        rounded = network(tokens())[:, PROMPT - 1 :]
     exact = steps(network)
     assert logits.dtype is torch.bfloat16
     # The same roundings, and not those of another place: far closer to it than to float32.
@@ -120,9 +126,11 @@ def test_weights_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
-def test_the_private_operator_is_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`torch.ops.mkldnn._linear_pointwise`, without which text is right and takes twice as long."""
+def test_the_private_operators_are_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them text is right and takes twice as long."""
     x, weight = torch.randn(2, 1, 256), torch.randn(1024, 256)
     expected = x @ weight.T
     monkeypatch.setattr("torch.nn.functional.linear", None)
-    assert (product(x, weight) - expected).abs().max() < 1e-4
+    assert packed(weight).is_mkldnn
+    for each in (weight, packed(weight)):
+        assert (product(x, each) - expected).abs().max() < 1e-4

@@ -1,4 +1,4 @@
-"""The network against formulas written out, and its cache."""
+"""The network against formulas written out."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from torch import Tensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.attention import causal_attention
-from teleflm.model.cache import new_cache
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.network import TeleFLM
 from teleflm.model.rope import Rope, apply_rope
@@ -146,30 +145,6 @@ def test_rope_turns_by_the_distance_alone() -> None:
     assert product(0, 0) == pytest.approx((q * k).sum().item())
     assert product(20, 13) == pytest.approx(product(7, 0), rel=1e-5)
     assert product(20, 13) != pytest.approx(product(13, 20), rel=1e-2)
-
-
-@pytest.mark.parametrize("groups", [2, 4])
-@pytest.mark.parametrize("prompt", [1, 5])
-def test_the_cache_continues_positions(groups: int, prompt: int) -> None:
-    network = network_of(WIDE.model_copy(update={"num_key_value_heads": groups}))
-    ids, cache = tokens(length=12), new_cache(2, 12)
-    with torch.no_grad():
-        whole = network(ids)
-        parts = [network(ids[:, :prompt], cache)]
-        parts += [network(ids[:, t : t + 1], cache) for t in range(prompt, 12)]
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-10, atol=1e-10)
-    assert all(layer.length == 12 for layer in cache)
-
-
-def test_what_a_cache_cannot_hold_or_order_is_an_error() -> None:
-    network, ids = network_of(WIDE), tokens(length=12)
-    with torch.no_grad():
-        network(ids[:, :4], cache := new_cache(2, 4))
-        with pytest.raises(ValueError, match="4 cached and 1 new positions in a cache of 4"):
-            network(ids[:, 4:5], cache)
-        network(ids[:, :4], cache := new_cache(2, 12))
-        with pytest.raises(ValueError, match="2 new positions behind cached ones"):
-            network(ids[:, 4:6], cache)
 
 
 def test_multipliers_are_not_rounded_by_a_cast() -> None:

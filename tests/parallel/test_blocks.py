@@ -75,7 +75,7 @@ def test_without_gradients_it_reads_as_before(state: TrainingState, kind: Recomp
     kept, again = (learner_of(state, each) for each in ("none", kind))
     assert again.engine.loss_sum(rows) == kept.engine.loss_sum(rows)
     # With a cache that blocks write into, once for each token.
-    texts = [generate(each.network, [1, 2, 3], 8) for each in (kept, again)]
+    texts = [generate(each.network, [[1, 2, 3]], 8) for each in (kept, again)]
     assert texts[0] == texts[1]
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from teleflm.certificate.record import TrajectoryError
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
-from teleflm.model.cache import new_cache
+from teleflm.generation.generate import generate
+from teleflm.generation.sampling import Sampling
 from teleflm.model.network import TeleFLM
 from teleflm.parallel.engine import Engine
 from teleflm.training.learner import Learner
@@ -60,7 +61,6 @@ def sharpened(config: OptimizerConfig, parent: ModelConfig) -> OptimizerConfig:
     )
 
 
-@torch.no_grad()
 def own_text(network: TeleFLM, rows: int, length: int, seed: int) -> Tensor:
     """What the model itself writes, sampled: token ids (rows, length).
 
@@ -68,11 +68,6 @@ def own_text(network: TeleFLM, rows: int, length: int, seed: int) -> Tensor:
     billionfold within thirty of them. On its own text a model is at rest.
     """
     generator = torch.Generator().manual_seed(seed)
-    fed = torch.randint(network.config.vocab_size, (rows, 1), generator=generator)
-    written, cache = [fed], new_cache(network.config.num_hidden_layers, length)
-    for _ in range(length - 1):
-        hidden = network.hidden(fed, cache)[:, -1]
-        logits = network.lm_head(hidden) * network.logit_multiplier
-        fed = torch.multinomial(torch.softmax(logits, -1), 1, generator=generator)
-        written.append(fed)
-    return torch.cat(written, 1)
+    first = torch.randint(network.config.vocab_size, (rows, 1), generator=generator)
+    written = generate(network, first.tolist(), length - 1, Sampling(1.0, seed=seed))
+    return torch.cat((first, torch.tensor(written)), 1)

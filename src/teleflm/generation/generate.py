@@ -1,67 +1,88 @@
 """Sampling with a key-value cache."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
-from torch import Tensor
 
 from teleflm.errors import DataError
 from teleflm.generation.decoder import IncrementalDecoder
-from teleflm.model.cache import new_cache
+from teleflm.generation.sampling import GREEDY, Sampler, Sampling
 from teleflm.model.network import TeleFLM
+
+
+def _never(row: int, new: list[int]) -> bool:
+    return False
+
+
+def _untold(row: int, token: int) -> None:
+    pass
 
 
 @torch.inference_mode()
 def generate(
-    network: TeleFLM,
-    prompt: list[int],
+    network: TeleFLM | IncrementalDecoder,
+    prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
+    sampling: Sampling = GREEDY,
     *,
-    temperature: float = 0.0,
-    seed: int = 0,
     ends: Collection[int] = (),
     absent: Sequence[int] = (),
-) -> list[int]:
-    """The tokens that follow `prompt`, without it: at most `max_new_tokens`.
+    rows: Sequence[int] | None = None,
+    is_done: Callable[[int, list[int]], bool] = _never,
+    tell: Callable[[int, int], object] = _untold,
+) -> list[list[int]]:
+    """The tokens that follow each of `prompts`, without it: at most `max_new_tokens` of each.
 
-    They end with one of `ends`, or earlier where the context of `max_position_embeddings` tokens is
-    full. At temperature 0 each is the most likely one, otherwise drawn by a generator of its own
-    from softmax(logits / temperature). None of `absent` is ever taken: rows of the embedding that
-    no token of the tokenizer stands for.
+    Prompts of any lengths are written together, and each has the text that it has alone. They end
+    with one of `ends`, where `is_done`, or where the context of `max_position_embeddings` tokens is
+    full. None of `absent` is ever taken: rows of the embedding that no token of the tokenizer
+    stands for.
 
     Neither the network's mode nor the global random state is touched, so training may call this.
+
+    Args:
+        rows: a number for each prompt, by which its draws differ from another's; its place among
+            `prompts` unless given. `is_done` and `tell` name a prompt by its place.
+        is_done: whether a prompt with these new tokens is to end there.
+        tell: called with each token as it is chosen.
 
     Raises:
         DataError: a prompt that is empty or longer than the context, or a token outside the
             vocabulary.
     """
-    model = network.config
-    check_prompt(prompt, model.vocab_size, model.max_position_embeddings)
-    room = min(max_new_tokens, model.max_position_embeddings - len(prompt))
-    decoder = IncrementalDecoder(network)
-    cache = new_cache(model.num_hidden_layers, len(prompt) + room)
-    device = network.lm_head.weight.device
-    random = torch.Generator(device).manual_seed(seed)
-    left_out = torch.tensor(absent, dtype=torch.long, device=device)
-    new: list[int] = []
-    fed = prompt
-    while len(new) < room and (not new or new[-1] not in ends):
-        (logits,) = decoder.logits(torch.tensor([fed], device=device), cache)
-        fed = [_choose(logits.index_fill(0, left_out, -torch.inf), temperature, random)]
-        new += fed
-    return new
+    decoder = network if isinstance(network, IncrementalDecoder) else IncrementalDecoder(network)
+    model = decoder.config
+    for prompt in prompts:
+        check_prompt(prompt, model.vocab_size, model.max_position_embeddings)
+    rooms = [min(max_new_tokens, model.max_position_embeddings - len(p)) for p in prompts]
+    texts: list[list[int]] = [[] for _ in prompts]
+    # The places of the prompts that are still being written.
+    places = [place for place, room in enumerate(rooms) if room > 0]
+    if not places:
+        return texts
+    begun = [prompts[place] for place in places]
+    numbers = places if rows is None else [rows[place] for place in places]
+    sampler = Sampler(sampling, numbers, begun, model.vocab_size, absent, decoder.device)
+    logits, cache = decoder.begin(begun)
+    while True:
+        chosen = sampler.choose(logits)
+        kept = []
+        for row, (place, token) in enumerate(zip(places, chosen, strict=True)):
+            new = texts[place]
+            new.append(token)
+            tell(place, token)
+            if len(new) < rooms[place] and token not in ends and not is_done(place, new):
+                kept.append(row)
+        if not kept:
+            return texts
+        if len(kept) < len(places):
+            places, chosen = [places[row] for row in kept], [chosen[row] for row in kept]
+            cache.keep(kept)
+            sampler.keep(kept)
+        logits = decoder.step(chosen, cache)
 
 
-def _choose(logits: Tensor, temperature: float, random: torch.Generator) -> int:
-    if temperature == 0.0:
-        return int(logits.argmax())
-    # The difference first: a tiny temperature must not turn the logits into infinities.
-    logits = logits.double()
-    probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
-    return int(torch.multinomial(probabilities, 1, generator=random))
-
-
-def check_prompt(prompt: list[int], vocab_size: int, context: int) -> None:
+def check_prompt(prompt: Sequence[int], vocab_size: int, context: int) -> None:
     """Raises DataError for a prompt that no model can go on from, as `generate` says."""
     if not prompt:
         raise DataError("the prompt has no tokens; give one to go on from")

@@ -7,11 +7,14 @@ from torch import Tensor
 from teleflm.model.device import device_kind
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+def causal_attention(
+    q: Tensor, k: Tensor, v: Tensor, window: int | None = None, seen: Tensor | None = None
+) -> Tensor:
     """Causal attention (B, heads, S, d) of q on k and v (B, groups, T, d), T ≥ S.
 
     A single new position sees everything cached; several start from an empty cache, or it is a
-    ValueError. With a `window` a position sees that many, its own the last of them.
+    ValueError. With a `window` a position sees that many, its own the last of them. A single one
+    may be told which it sees, boolean (B, 1, 1, T).
     """
     if 1 < q.shape[2] < k.shape[2]:
         raise ValueError(f"{q.shape[2]} new positions behind cached ones; give them one by one")
@@ -20,17 +23,18 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None)
         # fp32, forward and backward (torch 2.13; benchmarks/attention.py), and rounds more. At 64
         # it takes 0.7 times as long, which nobody trains on a CPU.
         with torch.autocast("cpu", enabled=False):
-            return _attention(q.float(), k.float(), v.float(), window)
-    return _attention(q, k, v, window)
+            return _attention(q.float(), k.float(), v.float(), window, seen)
+    return _attention(q, k, v, window, seen)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-    is_grouped, is_causal, mask = k.shape[1] < q.shape[1], q.shape[2] > 1, None
+def _attention(q: Tensor, k: Tensor, v: Tensor, window: int | None, mask: Tensor | None) -> Tensor:
+    is_grouped, is_causal = k.shape[1] < q.shape[1], q.shape[2] > 1
     if window is not None and window < k.shape[2]:
         if is_causal:
             mask, is_causal = _within(window, q.shape[2], q.device), False
         else:
             k, v = k[:, :, -window:], v[:, :, -window:]
+            mask = None if mask is None else mask[..., -window:]
     return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, enable_gqa=is_grouped)
 
 

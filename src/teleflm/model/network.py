@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.attention import causal_attention
-from teleflm.model.cache import LayerCache, cached_length
 from teleflm.model.norm import masked_rms_norm, rms_norm
 from teleflm.model.rope import Rope, apply_rope
 
@@ -127,7 +126,7 @@ class Attention(nn.Module):
             for _ in range(2)
         )
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         # (B, S, heads·d) → (B, heads, S, d); -1, since tensor parallelism may hold fewer heads.
         shape = (*x.shape[:2], -1, self.head_dim)
         q = self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2)
@@ -135,8 +134,6 @@ class Attention(nn.Module):
         if self.has_rope:
             q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
         v = self.v_proj(x).view(shape).transpose(1, 2)
-        if cache is not None:
-            k, v = cache.append(k, v)
         y = causal_attention(q, k, v, self.window)
         return self.o_proj(y.transpose(1, 2).reshape(*x.shape[:2], -1))
 
@@ -165,10 +162,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(model.hidden_size, model.rms_norm_eps)
         self.mlp = MLP(model)
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None = None
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -216,20 +211,19 @@ class TeleFLM(nn.Module):
         embedded: Tensor = self.model.embed_tokens(tokens) * self.input_multiplier
         return embedded
 
-    def layers(self, x: Tensor, positions: slice, cache: list[LayerCache] | None = None) -> Tensor:
+    def layers(self, x: Tensor, positions: slice) -> Tensor:
         """The residual stream behind the layers, from the one before them, at these positions."""
         cos, sin = self.model.rope.tables(positions, x.device)
-        for index, block in enumerate(self.model.layers):
-            x = block(x, cos, sin, cache[index] if cache is not None else None)
+        for block in self.model.layers:
+            x = block(x, cos, sin)
         return x
 
-    def hidden(self, tokens: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor) -> Tensor:
         """Final normed hidden states (B, S, D) of token ids (B, S)."""
-        start = cached_length(cache)
-        positions = slice(start, start + tokens.shape[1])
-        hidden: Tensor = self.model.norm(self.layers(self.embed(tokens), positions, cache))
+        x = self.layers(self.embed(tokens), slice(0, tokens.shape[1]))
+        hidden: Tensor = self.model.norm(x)
         return hidden
 
-    def forward(self, tokens: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
-        """Logits (B, S, V) of token ids (B, S); with a cache, of the positions that follow it."""
-        return self.lm_head(self.hidden(tokens, cache)) * self.logit_multiplier
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, S, V) of token ids (B, S)."""
+        return self.lm_head(self.hidden(tokens)) * self.logit_multiplier

@@ -66,9 +66,9 @@ class Evaluate(Hook):
         for prompt in config.evaluation.prompts:
             ids = tokenizer.encode_prompt(prompt)
             with autocast(run.learner.engine.device, config.training.precision):
-                new = generate(
+                (new,) = generate(
                     run.learner.network,
-                    ids,
+                    [ids],
                     config.evaluation.sample_tokens,
                     ends=tokenizer.end_ids,
                     absent=absent,

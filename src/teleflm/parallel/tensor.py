@@ -45,7 +45,7 @@ def apply_tensor_parallel(network: TeleFLM, mesh: DeviceMesh) -> None:
     for path, module in network.named_modules():
         # Its linears read the same whole sequence: gathered once, at the door.
         if isinstance(module, Attention):
-            plan[path] = _gather_first(4)
+            plan[path] = _gather_first(3)
         elif isinstance(module, MLP):
             plan[path] = _gather_first(1)
     parallelize_module(network, mesh, plan)
@@ -151,6 +151,13 @@ class ShardedVocabulary(Vocabulary):
         dist.all_gather(list(pairs.unbind()), pair, group=self._group)
         normalisers, scores = pairs.unbind(dim=2)
         return normalisers.logsumexp(dim=0)[:, None], scores.sum(dim=0)[:, None]
+
+    def most_likely(self, score: Tensor, token: Tensor) -> Tensor:
+        best = score.clone()
+        dist.all_reduce(best, dist.ReduceOp.MAX, group=self._group)
+        first = token.masked_fill(score < best, torch.iinfo(token.dtype).max)
+        dist.all_reduce(first, dist.ReduceOp.MIN, group=self._group)
+        return first
 
 
 def spread_mask(values: Tensor, axis: Axis, mesh: DeviceMesh) -> DTensor:

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, checkpoint, dryrun, generate, parallel, plan, ramp, train_step
+from benchmarks import (
+    attention,
+    checkpoint,
+    dryrun,
+    generate,
+    lm_eval_parity,
+    parallel,
+    plan,
+    ramp,
+    train_step,
+)
 from benchmarks.contenders import HuggingFaceLlama, Ours, fresh_state, shape
 from benchmarks.timing import Pairs, time_alternately
 from teleflm.config.base import write_yaml
@@ -232,3 +242,12 @@ def test_dryrun_says_which_figures_differ(
     monkeypatch.setattr(dryrun, "facts", facts)
     assert dryrun.main(["--against", "before"]) == code
     assert ("peak differs: 7 and before 8" in capsys.readouterr().out) == bool(code)
+
+
+def test_answers_that_differ_are_counted() -> None:
+    found = [
+        lm_eval_parity.differences([(-50.0, True), (-0.5, False)], [(-50.5, True), (-0.25, True)]),
+        lm_eval_parity.differences([-9.0], [-10.0]),
+        lm_eval_parity.differences(["a", "b"], ["a", "c"]),
+    ]
+    assert [(each["largest"], each["others"]) for each in found] == [(0.25, 1), (0.1, 0), (0.0, 1)]

@@ -10,7 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 import teleflm.model.loss as module
 from teleflm.config.run import Precision
 from teleflm.model.init import build_model, initial_state
-from teleflm.model.loss import IGNORED, chunk_rows, cross_entropy_sum, loss_sum
+from teleflm.model.loss import (
+    IGNORED,
+    chunk_rows,
+    cross_entropy_sum,
+    loss_sum,
+    network_scores,
+    token_scores,
+)
 from teleflm.model.precision import autocast
 from tests.tiny import MODEL
 
@@ -153,3 +160,33 @@ def test_the_loss_of_rows(dtype: Precision) -> None:
     assert whole.item() == pytest.approx(expected.sum().item(), rel=tolerance)
     counted = expected.sum() - expected[1, 5:].sum()
     assert part.item() == pytest.approx(counted.item(), rel=tolerance)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 30])
+def test_scores_are_the_loss_token_by_token(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "chunk_rows", lambda *_: 7)
+    hidden, weight, targets = data(rows)
+    logits = (hidden @ weight.T * 0.3).detach()
+    best = logits.argmax(-1)
+    targets[1::3] = best[1::3]
+    scores = token_scores(hidden, weight, torch.tensor(0.3, dtype=torch.float64), targets)
+    counted = targets != IGNORED
+    expected = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    torch.testing.assert_close(scores.nats, expected, rtol=1e-12, atol=1e-12)
+    assert scores.is_greedy.tolist() == ((best == targets) & counted).tolist()
+    assert not scores.nats.requires_grad
+
+
+def test_of_two_tokens_as_likely_greedy_text_has_the_first() -> None:
+    hidden, weight = torch.ones(2, 3), torch.ones(4, 3)
+    scores = token_scores(hidden, weight, torch.tensor(1.0), torch.tensor([0, 1]))
+    assert scores.is_greedy.tolist() == [True, False]
+
+
+def test_the_scores_of_rows_do_not_depend_on_what_pads_them() -> None:
+    network = build_model(MODEL, initial_state(MODEL, 0), torch.float64)
+    rows = torch.randint(40, (3, 11), generator=torch.Generator().manual_seed(0))
+    padded = torch.cat([rows, rows.new_full((3, 4), IGNORED)], dim=1)
+    alone, wide = network_scores(network, rows), network_scores(network, padded)
+    torch.testing.assert_close(wide.nats[:, :10], alone.nats, rtol=1e-12, atol=1e-12)
+    assert wide.nats[:, 10:].abs().max() == 0 and not wide.is_greedy[:, 10:].any()

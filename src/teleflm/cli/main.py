@@ -14,6 +14,7 @@ from teleflm.cli import (
     data,
     demo,
     dryrun,
+    eval,
     export,
     generate,
     grow,
@@ -39,7 +40,7 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
-_ON_MANY_RANKS = ("train", "series", "grow", "verify", "import")
+_ON_MANY_RANKS = ("train", "series", "grow", "verify", "import", "eval")
 # Those that torchrun is for. The other verbs do the same work in one process, so variables that it
 # did not set say nothing to them.
 _TRAINING = ("train", "series")
@@ -93,6 +94,7 @@ app.command()(plan.plan)
 app.command()(dryrun.dryrun)
 app.command("import")(import_.import_)
 app.command()(export.export)
+app.command("eval")(eval.evaluate)
 app.command()(generate.generate)
 app.command()(inspect.inspect)
 

@@ -1,4 +1,5 @@
-"""Progress of work that is counted in bytes read: a bar on a terminal, plain lines elsewhere."""
+"""Progress of work that is counted in bytes read, or in things of which there are many: a bar on a
+terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ def byte_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(title, total, console.file.write)
+        lines = _Lines(title, total, console.file.write, lambda count: f"{count / 1e6:.2f} MB")
         yield lines.advance
         return
     columns = (
@@ -40,9 +41,48 @@ def byte_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
+@contextmanager
+def item_progress(
+    title: str, total: int, things: str, shown: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes how many things were done since its last call, out of `total`.
+
+    It is `byte_progress` for what is not counted in bytes; nothing is told unless `shown`.
+    """
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        lines = _Lines(title, total, console.file.write, lambda count: f"{count:,.0f} {things}")
+        yield lines.advance
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
 class _Lines:
-    def __init__(self, title: str, total: int, write: Callable[[str], object]) -> None:
-        self._title, self._total, self._write = title, total, write
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        write: Callable[[str], object],
+        form: Callable[[float], str],
+    ) -> None:
+        self._title, self._total, self._write, self._form = title, total, write, form
         self._done = 0
         self._start = self._shown = time.monotonic()
 
@@ -57,6 +97,6 @@ class _Lines:
         rate = self._done / max(self._shown - self._start, 1e-9)
         left = (self._total - self._done) / rate if rate else float("inf")
         self._write(
-            f"{self._title}: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB, "
-            f"{rate / 1e6:.2f} MB/s, {left:.0f} s left\n"
+            f"{self._title}: {self._form(self._done)} of {self._form(self._total)}, "
+            f"{self._form(rate)}/s, {left:.0f} s left\n"
         )

@@ -150,6 +150,20 @@ class Tokenizer:
         except TypeError as error:
             raise DataError(f"{text!r}: not valid Unicode text (a lone surrogate)") from error
 
+    def encode_marked(self, text: str) -> list[int]:
+        """Token ids of a text whose special strings are the special tokens, as a chat template
+        writes them, without BOS or EOS. Raises DataError as `encode`.
+
+        Of text from elsewhere it is no way: what users write would be taken for marks too.
+        """
+        self._library.encode_special_tokens = False
+        try:
+            return self._library.encode(text, add_special_tokens=False).ids
+        except TypeError as error:
+            raise DataError(f"{text!r}: not valid Unicode text (a lone surrogate)") from error
+        finally:
+            self._library.encode_special_tokens = True
+
     def encode_inside(self, text: str) -> list[int]:
         """Token ids of `text` where it goes on within a document, without a mark at its beginning.
 

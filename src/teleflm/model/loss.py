@@ -1,6 +1,6 @@
 """Cross-entropy over a large vocabulary without the full logits."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +29,11 @@ class Vocabulary:
         """log Σ exp over the whole vocabulary and the targets' scores, from these rows' (N, 1)
         each; a target that is not among them has the score 0."""
         return normaliser, score
+
+    def most_likely(self, score: Tensor, token: Tensor) -> Tensor:
+        """The token of the highest score in the whole vocabulary, the first where several have it,
+        from the best one among these rows, (N, 1) each."""
+        return token
 
 
 _WHOLE = Vocabulary()
@@ -59,9 +64,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(targets), rows):
             h, target = hidden[start : start + rows], targets[start : start + rows]
             counted = (target != IGNORED)[:, None]
-            here = target[:, None] - vocabulary.first
-            is_here = (here >= 0) & (here < tokens)
-            index = here.clamp(0, len(weight) - 1)
+            index, is_here = _rows_of(target, vocabulary, weight)
             scores = (h @ w.T).to(wide).mul_(multiplier)
             scores[:, tokens:] = -torch.inf
             score = scores.gather(1, index).where(is_here, 0.0)
@@ -94,6 +97,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         (scale,) = grad_outputs
         return grad_hidden * scale, grad_weight * scale, None, None, None, None
+
+
+def _rows_of(target: Tensor, vocabulary: Vocabulary, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of `weight` that score targets (N,), and whether it has them, (N, 1) each."""
+    here = target[:, None] - vocabulary.first
+    is_here = (here >= 0) & (here < vocabulary.rows(weight))
+    return here.clamp(0, len(weight) - 1), is_here
 
 
 def chunk_rows(vocab_size: int, device: str) -> int:
@@ -130,9 +140,57 @@ def cross_entropy_sum(
     return total
 
 
+class TokenScores(NamedTuple):
+    """Of each prediction of token rows, shape (B, S): −log p of the target in nats, float32 or
+    wider, and whether no other token is likelier; 0 and False where there is no target."""
+
+    nats: Tensor
+    is_greedy: Tensor
+
+
+@torch.no_grad()
+def token_scores(
+    hidden: Tensor,
+    weight: Tensor,
+    multiplier: Tensor,
+    targets: Tensor,
+    vocabulary: Vocabulary = _WHOLE,
+) -> TokenScores:
+    """What `cross_entropy_sum`, whose arguments these are, adds up; without gradients."""
+    w, wide = weight.to(hidden.dtype), torch.promote_types(hidden.dtype, torch.float32)
+    tokens = vocabulary.rows(weight)
+    rows = chunk_rows(len(weight), device_kind(hidden))
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    parts = []
+    for h, target in zip(flat.split(rows), targets.reshape(-1).split(rows), strict=True):
+        index, is_here = _rows_of(target, vocabulary, weight)
+        scores = (h @ w.T).to(wide).mul_(multiplier.to(wide))
+        # A number, as a rank may have padding alone.
+        scores[:, tokens:] = _LEAST
+        score = scores.gather(1, index).where(is_here, 0.0)
+        best, token = scores.max(dim=-1, keepdim=True)
+        likeliest = vocabulary.most_likely(best, token + vocabulary.first)
+        own = scores.logsumexp(dim=-1, keepdim=True)
+        normaliser, score = vocabulary.combine(own, score)
+        counted = (target != IGNORED)[:, None]
+        parts.append(((normaliser - score) * counted, (likeliest == target[:, None]) & counted))
+    nats, is_greedy = (torch.cat(kind).view(targets.shape) for kind in zip(*parts, strict=True))
+    return TokenScores(nats, is_greedy)
+
+
 def loss_sum(network: TeleFLM, rows: Tensor) -> Tensor:
     """Σ loss in nats over the predictions of token rows (B, S + 1); -1 pads at the end."""
     return cross_entropy_sum(
+        network.hidden(rows[:, :-1].clamp(min=0)),
+        network.lm_head.weight,
+        network.logit_multiplier,
+        rows[:, 1:],
+    )
+
+
+def network_scores(network: TeleFLM, rows: Tensor) -> TokenScores:
+    """The scores of the predictions of token rows (B, S + 1); -1 pads at the end."""
+    return token_scores(
         network.hidden(rows[:, :-1].clamp(min=0)),
         network.lm_head.weight,
         network.logit_multiplier,

@@ -9,7 +9,7 @@ from torch import Tensor
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import Precision, Recomputation
 from teleflm.model.axes import Axis
-from teleflm.model.loss import loss_sum
+from teleflm.model.loss import TokenScores, loss_sum, network_scores
 from teleflm.model.network import TeleFLM
 from teleflm.model.precision import autocast
 from teleflm.model.region import Region, whole
@@ -51,6 +51,10 @@ class Engine(Protocol):
     def loss_sum(self, rows: Tensor) -> float:
         """Σ loss in nats over the predictions of token rows (B, S + 1) that all ranks have alike;
         -1 pads at the end."""
+
+    def token_scores(self, rows: Tensor) -> TokenScores:
+        """Of the predictions of token rows (B, S + 1) that all ranks have alike, on each of them;
+        -1 pads at the end. With many ranks S is the same in every call."""
 
     def gradient_norm(self, weights: Sequence[float]) -> Tensor:
         """The norm of the whole gradient, 0-dim, alike on each rank; in its square each of the
@@ -115,6 +119,12 @@ class OneProcess:
         (network,) = self.networks
         with autocast(self.device, self._precision):
             return loss_sum(network, rows.to(self.device)).item()
+
+    @torch.no_grad()
+    def token_scores(self, rows: Tensor) -> TokenScores:
+        (network,) = self.networks
+        with autocast(self.device, self._precision):
+            return network_scores(network, rows.to(self.device))
 
     def gradient_norm(self, weights: Sequence[float]) -> Tensor:
         return square_norm(self.shards, weights).sqrt()

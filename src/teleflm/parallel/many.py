@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import Axis, own_name, parameter_of
-from teleflm.model.loss import IGNORED
+from teleflm.model.loss import IGNORED, TokenScores
 from teleflm.model.region import Region
 from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
 from teleflm.parallel.mesh import Mesh
@@ -78,18 +78,50 @@ class ManyRanks:
 
     @torch.no_grad()
     def loss_sum(self, rows: Tensor) -> float:
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in self._shares(rows)[self.data_rank :: self.data_ranks]:
+            total += self._loss_of(part)
+        return self._sum_of_losses(total).item()
+
+    @torch.no_grad()
+    def token_scores(self, rows: Tensor) -> TokenScores:
+        shares = self._shares(rows)
+        # Sums with zeros from all ranks but one, so that nothing is rounded.
+        found = torch.zeros(2, len(shares), *shares[0][:, 1:].shape, device=self.device)
+        heard: list[TokenScores] = []
+        for stage in self._stages:
+            stage.listener = heard.append
+        try:
+            for index in range(self.data_rank, len(shares), self.data_ranks):
+                self._loss_of(shares[index])
+                # The last stage alone, whose tensor-parallel ranks have the same.
+                if heard and self._mesh.place.tp == 0:
+                    for kind, parts in zip(found, zip(*heard, strict=True), strict=True):
+                        kind[index] = torch.cat(parts)
+                heard.clear()
+        finally:
+            for stage in self._stages:
+                stage.listener = None
+        dist.all_reduce(found)
+        nats, is_greedy = found.flatten(1, 2)[:, : len(rows)]
+        return TokenScores(nats, is_greedy > 0)
+
+    def _shares(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Rows in whole batches, whose shape a pipeline knows, and of these a share for each
+        data-parallel rank in turn."""
         rows = rows.to(self.device)
-        # In whole batches, whose shape a pipeline knows.
         missing = -len(rows) % (self._share * self.data_ranks)
         padded = torch.cat([rows, rows.new_full((missing, rows.shape[1]), IGNORED)])
+        return padded.split(self._share)
+
+    def _loss_of(self, share: Tensor) -> Tensor:
+        """Σ loss of the rows on this rank, zero where it has not the last stage."""
+        if self._pipeline is not None:
+            return self._pipeline.loss_sum(share)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in padded.split(self._share)[self.data_rank :: self.data_ranks]:
-            if self._pipeline is not None:
-                total += self._pipeline.loss_sum(part)
-                continue
-            for few in part.split(self._micro_batch):
-                total += self._stages[0](few[:, :-1].clamp(min=0), few[:, 1:]).sum()
-        return self._sum_of_losses(total).item()
+        for few in share.split(self._micro_batch):
+            total += self._stages[0](few[:, :-1].clamp(min=0), few[:, 1:]).sum()
+        return total
 
     def _sum_of_losses(self, total: Tensor) -> Tensor:
         """Over all ranks; the tensor-parallel ones of the last stage have the same loss."""

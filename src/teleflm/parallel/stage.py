@@ -1,11 +1,13 @@
 """What one pipeline stage computes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import Precision
-from teleflm.model.loss import Vocabulary, cross_entropy_sum
+from teleflm.model.loss import TokenScores, Vocabulary, cross_entropy_sum, token_scores
 from teleflm.model.network import TeleFLM
 from teleflm.model.precision import autocast
 from teleflm.parallel.tensor import local_part, whole_sequence
@@ -19,7 +21,13 @@ class Stage(nn.Module):
         vocabulary: the rows of the head that this rank has.
         is_first, is_last: whether it embeds, and whether it has the head.
         precision: what products are computed in.
+
+    Attributes:
+        listener: of the last stage, where one is set: gets the scores of each micro-batch, whose
+            loss has no gradient then.
     """
+
+    listener: Callable[[TokenScores], object] | None = None
 
     def __init__(
         self,
@@ -53,14 +61,18 @@ class Stage(nn.Module):
             x = network.layers(x, slice(0, targets.shape[1]))
             if not self.is_last:
                 return x
-            loss = cross_entropy_sum(
+            head = (
                 whole_sequence(network.model.norm(x)),
                 local_part(network.lm_head.weight),
                 network.logit_multiplier,
                 targets,
                 self._vocabulary,
             )
-            return torch.stack([loss])
+            if self.listener is None:
+                return torch.stack([cross_entropy_sum(*head)])
+            scores = token_scores(*head)
+            self.listener(scores)
+            return torch.stack([scores.nats.double().sum()])
 
 
 def stage_network(model: ModelConfig, layers: range, *, is_first: bool, is_last: bool) -> TeleFLM:

@@ -152,6 +152,13 @@ class ShardedVocabulary(Vocabulary):
         normalisers, scores = pairs.unbind(dim=2)
         return normalisers.logsumexp(dim=0)[:, None], scores.sum(dim=0)[:, None]
 
+    def most_likely(self, score: Tensor, token: Tensor) -> Tensor:
+        best = score.clone()
+        dist.all_reduce(best, dist.ReduceOp.MAX, group=self._group)
+        first = token.masked_fill(score < best, torch.iinfo(token.dtype).max)
+        dist.all_reduce(first, dist.ReduceOp.MIN, group=self._group)
+        return first
+
 
 def spread_mask(values: Tensor, axis: Axis, mesh: DeviceMesh) -> DTensor:
     """A growth mask along `axis` (its whole size), placed as the weights that it multiplies."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from teleflm.growth.event import IN_WORDS
 from teleflm.report import figures, tables
+from teleflm.report.evaluation import rows, stage_evaluations
 from teleflm.report.figures import GrowthMark, XAxis
 from teleflm.report.page import Chart, chart, write_page
 from teleflm.report.records import Timeline, Trace, read_trace, steps_a_point
@@ -30,6 +31,7 @@ def write_series_report(series_dir: Path) -> Path:
     summary = read_summary(series_dir)
     traces = stage_traces(series_dir, summary)
     marks = growth_marks(summary)
+    evaluations = stage_evaluations(series_dir, summary)
     heads, family = tables.family(summary.stages)
     checks = tables.checks(summary.growths)
     return write_page(
@@ -48,6 +50,8 @@ def write_series_report(series_dir: Path) -> Path:
         panels=panels(traces, marks),
         domains=domain_charts(traces, marks),
         bpb_domains=_domains(summary),
+        evaluations=evaluations,
+        evaluation_rows=rows(evaluations),
         checks=checks,
         strips=[(growth, tables.strip(growth, summary)) for growth in summary.growths],
         prompts=_by_prompt(summary),

@@ -1,0 +1,89 @@
+"""Windows of documents: what the model reads at once, and which of its predictions count."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from teleflm.evaluation.text import FloatArray, IntArray, Piece
+
+Windowing = Literal["disjoint", "rolling"]
+
+
+class Window(NamedTuple):
+    """Tokens to read at once, of one domain.
+
+    Attributes:
+        tokens: ids (n + 1,); n predictions.
+        first: the first prediction that counts; those before it only give it context.
+        sizes: bytes of text that the targets stand for, (n,).
+    """
+
+    domain: str
+    tokens: IntArray
+    first: int
+    sizes: FloatArray
+
+
+class Windower(Protocol):
+    """Cuts documents of one domain, which come one by one."""
+
+    def add(self, piece: Piece) -> Iterator[Window]:
+        """What can be cut now that this document is there."""
+
+    def end(self) -> Iterator[Window]:
+        """What is left when there are no more."""
+
+
+class Disjoint:
+    """The documents laid end to end, as training reads them and evaluates: windows follow on one
+    another, and the very first token is not predicted."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._left: Piece | None = None
+
+    def add(self, piece: Piece) -> Iterator[Window]:
+        if self._left is not None:
+            piece = Piece(
+                piece.domain,
+                np.concatenate([self._left.tokens, piece.tokens]),
+                np.concatenate([self._left.sizes, piece.sizes]),
+            )
+        start, length = 0, self._length
+        while len(piece.tokens) - start > length:
+            yield self._window(piece, start, start + length)
+            start += length
+        self._left = Piece(piece.domain, piece.tokens[start:], piece.sizes[start:])
+
+    def end(self) -> Iterator[Window]:
+        if self._left is not None and len(self._left.tokens) > 1:
+            yield self._window(self._left, 0, len(self._left.tokens) - 1)
+
+    @staticmethod
+    def _window(piece: Piece, start: int, end: int) -> Window:
+        tokens, sizes = piece.tokens[start : end + 1], piece.sizes[start + 1 : end + 1]
+        return Window(piece.domain, tokens, 0, sizes)
+
+
+class Rolling:
+    """Each document by itself behind `prefix`, its end not predicted: the way of lm-eval.
+
+    Its last window is filled from the left, with tokens that the one before has predicted.
+    """
+
+    def __init__(self, length: int, prefix: int, end: int | None) -> None:
+        self._length, self._prefix, self._end = length, prefix, end
+
+    def add(self, piece: Piece) -> Iterator[Window]:
+        stop = len(piece.tokens) - int(piece.tokens[-1] == self._end)
+        tokens = np.concatenate([[self._prefix], piece.tokens[:stop]])
+        for start in range(0, stop, self._length):
+            end = min(start + self._length, stop)
+            begin = max(0, end - self._length)
+            yield Window(
+                piece.domain, tokens[begin : end + 1], start - begin, piece.sizes[begin:end]
+            )
+
+    def end(self) -> Iterator[Window]:
+        yield from ()

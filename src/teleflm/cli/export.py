@@ -1,11 +1,11 @@
 """teleflm export."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import ExportDtype, ExportKind
 
 
 def export(
@@ -22,7 +22,7 @@ def export(
             "can hold the model.",
         ),
     ] = None,
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the weights.")] = "fp32",
+    dtype: Annotated[ExportDtype, typer.Option(help="Of the weights.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Replace an export at OUT.")] = False,
 ) -> None:
     """Write a model as a folder that transformers and the serving stacks load.
@@ -42,6 +42,6 @@ def export(
     if kind is None:
         held = formats_of(source.state.model)
         kind = held[0] if held else "granite"
-    with byte_progress("exporting", export_bytes(source.state.model, dtype)) as tell:
+    with byte_progress("exporting", export_bytes(source.state, kind, dtype)) as tell:
         export_model(source, out, kind, dtype, force=force, tell=tell)
     typer.echo(f"{out}: {source.name} as {kind} in {dtype}")

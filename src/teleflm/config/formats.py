@@ -2,4 +2,7 @@
 
 from typing import Literal
 
-ExportKind = Literal["granite", "llama", "mistral", "qwen2", "qwen3", "smollm3", "teleflm"]
+HubKind = Literal["granite", "llama", "mistral", "qwen2", "qwen3", "smollm3", "teleflm"]
+"""Hugging Face folders, which are read too."""
+ExportKind = HubKind
+ExportDtype = Literal["fp32", "bf16"]

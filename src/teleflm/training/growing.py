@@ -10,11 +10,11 @@ from torch import Tensor
 
 from teleflm.checkpoint.export import export, export_bytes
 from teleflm.checkpoint.folder import AT_ONCE
+from teleflm.checkpoint.formats import FORMATS
 from teleflm.checkpoint.open import Opened, open_state
 from teleflm.checkpoint.save import check_place
 from teleflm.checkpoint.stream import state_bytes, write_state
 from teleflm.config.formats import ExportKind
-from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader
@@ -58,7 +58,7 @@ class Plan:
         """What a rank writes; with one, what the result takes on disk."""
         if self.kind is None:
             return state_bytes(self.grown, rank, ranks)
-        return export_bytes(self.grown.model, "fp32", rank, ranks)
+        return export_bytes(self.grown, self.kind, "fp32", rank, ranks)
 
 
 def plan_growth(
@@ -82,7 +82,7 @@ def plan_growth(
         GrowthError: the operators cannot reach the target.
     """
     if kind is not None:
-        to_huggingface(growth.to, kind)
+        FORMATS[kind].check(growth.to)
     text = open_domains(data.path, data.tokenizer) if data is not None else None
     found = open_state(source)
     measured_on = None

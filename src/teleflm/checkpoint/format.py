@@ -44,7 +44,7 @@ class Format(ABC):
 
     kind: ExportKind
     library: str
-    dtypes: Mapping[ExportDtype, torch.dtype | str]
+    dtypes: Mapping[ExportDtype, torch.dtype]
 
     @abstractmethod
     def check(self, model: ModelConfig) -> None:

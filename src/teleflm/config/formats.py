@@ -4,5 +4,6 @@ from typing import Literal
 
 HubKind = Literal["granite", "llama", "mistral", "qwen2", "qwen3", "smollm3", "teleflm"]
 """Hugging Face folders, which are read too."""
-ExportKind = HubKind
-ExportDtype = Literal["fp32", "bf16"]
+ExportKind = Literal[HubKind, "gguf"]
+"""All formats; what is no Hugging Face folder is written and not read."""
+ExportDtype = Literal["fp32", "bf16", "fp16", "q8_0"]

@@ -42,7 +42,7 @@ class Plan:
         grown: the state that it makes, yet to be read.
         events: what it adds to the lineage, an event for each operator.
         tokenizer: the folder of the tokenizer that travels along.
-        kind: the format of the Hugging Face folder that it becomes, None of a checkpoint.
+        kind: the format of the export that it becomes, None of a checkpoint.
         seconds: about how long making it takes here, on one process and but for the disk.
         measured_on: what the layers were measured on, None where they were not.
     """
@@ -74,7 +74,7 @@ def plan_growth(
         growth: how; distances and the parent's digest are filled in.
         data: text to measure layers on; else that of the run, and random ids where that is not at
             hand.
-        kind: the format of the Hugging Face folder that it is to become; None for a checkpoint.
+        kind: the format of the export that it is to become; None for a checkpoint.
 
     Raises:
         CheckpointError: `source` is damaged.
@@ -142,7 +142,7 @@ def carry_out(
 ) -> None:
     """Write what a growth makes; where `torch.distributed` is initialised, all ranks do.
 
-    A Hugging Face folder holds the function of a checkpoint, and no more.
+    An export holds the function of a checkpoint, and no more.
 
     Args:
         plan: the growth.

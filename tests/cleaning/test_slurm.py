@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.conftest import Command
+from teleflm.data.workers import GROUP_FILES
+from tests.conftest import Command, Outcome
 
 # As Slurm: only directives of one word each, ahead of the first command; the last word that is
 # printed is the job; what a job depends on must have been done by then.
@@ -62,7 +63,8 @@ LAUNCH = """
     #!{python}
     from datatrove.tools.launch_pickled_pipeline import main
 
-    main()
+    if __name__ == "__main__":
+        main()
 """
 NODES = "#!/bin/sh\necho node1\n"
 STATISTICS = "#!/bin/sh\n"
@@ -117,7 +119,8 @@ def result(out: Path) -> dict[str, Any]:
     return {"summary": summary, "files": files}
 
 
-SLURM = 'executor={kind: slurm, options: {time: "1:00:00", partition: cpu}}'
+SLURM_EXECUTOR = {"kind": "slurm", "options": {"time": "1:00:00", "partition": "cpu"}}
+SLURM = f"executor={json.dumps(SLURM_EXECUTOR)}"
 
 
 @pytest.mark.slow
@@ -151,6 +154,49 @@ def test_slurm_goes_on_behind_a_failed_job_and_gives_the_local_result(
     assert not [path for path in work.iterdir() if path.is_dir()]
     assert teleflm("data", "clean", recipe, "executor.workers=1").code == 0
     assert result(tmp_path / "slurm") == result(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_slurm_prepares_the_store_of_one_process_and_goes_on_behind_a_bad_file(
+    tmp_path: Path, slurm: Path, teleflm: Command, tokenizer_dir: Path
+) -> None:
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"executor": SLURM_EXECUTOR}))
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(GROUP_FILES + 3):  # two groups
+        text = f"text number {number}, " + "of the same words " * (1 + number % 7)
+        (corpus / f"{number % 2}.{number:04d}.txt").write_text(text)
+    bad = corpus / "1.1001.txt"
+    good = bad.read_bytes()
+    bad.write_bytes(b"\xff" + good)
+
+    def prepare(out: str, *more: object) -> Outcome:
+        places = ("--tokenizer", tokenizer_dir, "--out", tmp_path / out)
+        return teleflm("data", "prepare", *places, corpus, *more)
+
+    outcome = prepare("slurm", "--executor", recipe)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("handed to Slurm, jobs 1, 3; the last one writes ")
+    assert [*json.loads(slurm.read_text()).values()][2], "the store's job failed"
+    assert "1.1001.txt" in Path(f"{slurm}.log").read_text()
+    assert not (tmp_path / "slurm").exists()
+    tasks = tmp_path / "slurm.tasks"
+    kept = {path: path.stat().st_mtime_ns for path in (tasks / "spills").iterdir()}
+    assert len(kept) == 2
+
+    bad.write_bytes(good)
+    assert prepare("slurm", "--executor", recipe).code == 0
+    assert not [*json.loads(slurm.read_text()).values()][-1], Path(f"{slurm}.log").read_text()
+    completed = tasks / "logs-2" / "phase-1" / "completions"
+    assert [path.name for path in completed.iterdir()] == ["00000"], "only the bad file's group"
+    assert prepare("local").code == 0
+    for path in (tmp_path / "local").iterdir():
+        assert (tmp_path / "slurm" / path.name).read_bytes() == path.read_bytes()
+    assert not (tasks / "spills").exists()
+    assert "exists already" in prepare("slurm", "--executor", recipe).err
+    (tmp_path / "other.tasks").mkdir()
+    assert "something else does" in prepare("other", "--executor", recipe).err
 
 
 def test_a_machine_without_slurm_is_named(

@@ -182,11 +182,11 @@ class Rounding(PipelineStep):
 
 
 class Finish(PipelineStep):
-    """The last task of all: what was counted becomes the report, and the result gets its name."""
+    """The last task of all, which gives the result its name."""
 
     type, name = "report", "report"
 
-    def __init__(self, finish: Callable[[], None]) -> None:
+    def __init__(self, finish: Callable[[], object]) -> None:
         super().__init__()
         self._finish = finish
 

@@ -51,7 +51,7 @@ def clean(
     _check_apart(folders, recipe)
     identity = _identity(recipe, steps, sources)
     _check_free(folders)
-    check_executor(recipe.executor, folders)
+    check_executor(recipe.executor, folders.out)
     # Before anything is written: a recipe that lacks something is no work that another one finds.
     notes = _notes(steps, recipe) if force or not folders.clean.exists() else []
     with terminable(), naming_full_disk(folders.out), held(folders):
@@ -65,7 +65,7 @@ def clean(
             if recipe.executor.kind == "local":
                 _do(phases, folders, recipe, bar)
             else:
-                jobs = submit(recipe.executor, phases, folders)
+                jobs = submit(recipe.executor, "teleflm clean", phases, folders.logs)
                 if recipe.executor.kind == "slurm":
                     return jobs
         for path in folders.work.iterdir():

@@ -7,11 +7,10 @@ that was stopped, or a worker that died, costs the tasks that were being done.
 import fcntl
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from loguru import logger
 from teleflm.cleaning.folders import Folders, set_progress
 from teleflm.cleaning.phases import Phase
 from teleflm.cleaning.recipe import default_workers
-from teleflm.data.processes import follow_parent
+from teleflm.data.processes import worker_pool
 from teleflm.data.unpack import Progress
 from teleflm.errors import MachineError
 from teleflm.files import take_lock
@@ -38,37 +37,21 @@ class Local:
         self._folders, self._progress = folders, progress
         self._workers = workers or default_workers()
         self._pool: ProcessPoolExecutor | None = None
-        # Spawned: a fork would copy the locks of this process's threads as they are.
-        self._context = multiprocessing.get_context("spawn")
-        self._bytes = self._context.Value("Q", 0)
+        self._bytes = multiprocessing.get_context("spawn").Value("Q", 0)
         self._reported = 0
+        self._stack = ExitStack()
 
     def __enter__(self) -> "Local":
         logger.disable("datatrove")
         if self._workers == 1:
             set_progress(self._progress)
-            return self
-        self._pool = ProcessPoolExecutor(
-            self._workers, self._context, _begin, (self._bytes, self._folders.lock)
-        )
-        # These are the parent's to answer, which the workers follow. They are born deaf to them: a
-        # worker that heard Ctrl-C while it starts would say so.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            for _ in range(self._workers):  # each task starts a worker, as none is idle yet
-                self._pool.submit(int)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        else:
+            pool = worker_pool(self._workers, _begin, self._bytes, self._folders.lock)
+            self._pool = self._stack.enter_context(pool)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._pool is None:
-            return
-        if kind is not None:
-            # Whatever they are at is done again: nobody waits for it.
-            for process in list(self._pool._processes.values()):
-                process.kill()
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
 
     def run(self, phase: Phase, number: int) -> None:
         """Do what is not done yet of a phase. Raises what its tasks raise, and MachineError."""
@@ -117,7 +100,6 @@ def _begin(total: Any, lock: Path) -> None:
     set_progress(report)
     # Held until the process ends: nobody else begins while one is still writing.
     fcntl.flock(os.open(lock, os.O_RDONLY | os.O_CREAT), fcntl.LOCK_SH)
-    follow_parent()
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 import inspect
 import re
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from teleflm.cleaning.folders import Folders
 from teleflm.cleaning.phases import Phase
 from teleflm.cleaning.recipe import Executor
 from teleflm.errors import ConfigError, MachineError, MissingExtraError
@@ -17,19 +18,23 @@ from teleflm.errors import ConfigError, MachineError, MissingExtraError
 _OURS = {"pipeline", "tasks", "workers", "job_name", "depends", "depends_job_id", "logging_dir"}
 
 
-def check_executor(executor: Executor, folders: Folders) -> None:
-    """See that the executor of a recipe is there and can do with it.
+Logs = Callable[[int], Path]
+"""The folder of a phase's logs, by its number from 1."""
+
+
+def check_executor(executor: Executor, out: Path) -> None:
+    """See that the executor of a recipe is there and can write into `out`.
 
     Raises:
-        ConfigError: an option that it does not have, or for Slurm a blank in the path of `out`.
+        ConfigError: an option that it does not have, or for Slurm a blank in that path.
         MissingExtraError: Ray is not installed.
     """
     if executor.kind == "local":
         return
     if executor.kind == "ray" and find_spec("ray") is None:
         raise MissingExtraError("ray", "ray")
-    if executor.kind == "slurm" and re.search(r"\s", str(folders.out)):
-        raise ConfigError(f"{folders.out}: Slurm's scripts take no path with a blank; rename it")
+    if executor.kind == "slurm" and re.search(r"\s", str(out)):
+        raise ConfigError(f"{out}: Slurm's scripts take no path with a blank; rename it")
     known = set(inspect.signature(_kind(executor)).parameters) - _OURS
     for option in executor.options:
         if option not in known:
@@ -49,8 +54,14 @@ def _kind(executor: Executor) -> Any:
     return RayPipelineExecutor
 
 
-def submit(executor: Executor, phases: list[Phase], folders: Folders) -> list[str]:
+def submit(executor: Executor, title: str, phases: list[Phase], logs: Logs) -> list[str]:
     """Hand all phases to Slurm, each to begin when the one before is done, or have Ray do them.
+
+    Args:
+        executor: who.
+        title: of Slurm's jobs, before the phase's name.
+        phases: what.
+        logs: where datatrove keeps its own, with its marks of the tasks that are done.
 
     Returns:
         Slurm's job numbers.
@@ -60,12 +71,12 @@ def submit(executor: Executor, phases: list[Phase], folders: Folders) -> list[st
     """
     logger.disable("datatrove")
     if executor.kind == "slurm":
-        return _submit_to_slurm(executor, phases, folders)
-    _do_with_ray(executor, phases, folders)
+        return _submit_to_slurm(executor, title, phases, logs)
+    _do_with_ray(executor, phases, logs)
     return []
 
 
-def _submit_to_slurm(executor: Executor, phases: list[Phase], folders: Folders) -> list[str]:
+def _submit_to_slurm(executor: Executor, title: str, phases: list[Phase], logs: Logs) -> list[str]:
     jobs: list[Any] = []
     for number, phase in enumerate(phases, start=1):
         job = _kind(executor)(
@@ -73,9 +84,9 @@ def _submit_to_slurm(executor: Executor, phases: list[Phase], folders: Folders) 
             phase.tasks,
             workers=executor.workers or -1,
             # Written into a script without quotes: a blank would end it.
-            job_name=re.sub(r"\W+", "-", f"teleflm clean {phase.name}"),
+            job_name=re.sub(r"\W+", "-", f"{title} {phase.name}"),
             depends=jobs[-1] if jobs else None,
-            logging_dir=str(folders.logs(number)),
+            logging_dir=str(logs(number)),
             **executor.options,
         )
         try:
@@ -94,12 +105,12 @@ def _submit_to_slurm(executor: Executor, phases: list[Phase], folders: Folders) 
     return [str(job.job_id) for job in jobs if job.job_id != -1]
 
 
-def _do_with_ray(executor: Executor, phases: list[Phase], folders: Folders) -> None:
+def _do_with_ray(executor: Executor, phases: list[Phase], logs: Logs) -> None:
     for number, phase in enumerate(phases, start=1):
         _kind(executor)(
             phase.pipeline,
             phase.tasks,
             workers=executor.workers or -1,
-            logging_dir=str(folders.logs(number)),
+            logging_dir=str(logs(number)),
             **executor.options,
         ).run()

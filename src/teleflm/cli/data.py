@@ -9,6 +9,7 @@ from teleflm.cli import clean, mix, score
 from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
 
 if TYPE_CHECKING:
+    from teleflm.cleaning.recipe import Executor
     from teleflm.data.store import TokenStore
 
 app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
@@ -40,6 +41,13 @@ def prepare(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that read and tokenize; the store is the same.")
     ] = 1,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE.yaml",
+            help="Have the executor of this recipe (Slurm, Ray) do it; the store is the same.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
@@ -52,9 +60,24 @@ def prepare(
     from teleflm.data.find import find_corpus
     from teleflm.data.progress import byte_progress
     from teleflm.data.sources import Reading
+    from teleflm.data.store import TokenStore
     from teleflm.data.store import prepare as prepare_store
 
     reading = Reading(text_key, domain, domain_by, weight_key)
+    chosen = _executor_of(executor) if executor else None
+    if chosen is not None and chosen.kind != "local":
+        from teleflm.cleaning.preparing import prepare_by
+
+        jobs = prepare_by(
+            chosen, paths, tokenizer, out, reading=reading, held_out=held_out, force=force
+        )
+        if jobs:
+            typer.echo(f"handed to Slurm, jobs {', '.join(jobs)}; the last one writes {out}")
+        else:
+            _tell(out, TokenStore(out))
+        return
+    if chosen is not None:
+        workers = chosen.workers or workers
     with byte_progress("preparing", find_corpus(paths).bytes) as progress:
         store = prepare_store(
             paths,
@@ -66,6 +89,18 @@ def prepare(
             workers=workers,
             progress=progress,
         )
+    _tell(out, store)
+
+
+def _executor_of(recipe: str) -> "Executor":
+    try:
+        from teleflm.cleaning.recipe import load_recipe
+    except ModuleNotFoundError as error:
+        raise clean.missing_extra(error) from error
+    return load_recipe(recipe).executor
+
+
+def _tell(out: Path, store: "TokenStore") -> None:
     counts = store.domains.values()
     typer.echo(
         f"{out}: {len(counts)} domains, {sum(c.tokens for c in counts):,} tokens and "

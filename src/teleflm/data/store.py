@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
-from teleflm.data.find import find_corpus
+from teleflm.data.find import Corpus, find_corpus
 from teleflm.data.going_on import Saves
 from teleflm.data.indexed import IndexedTokens, token_dtype
 from teleflm.data.parts import DomainCounts
@@ -17,7 +20,7 @@ from teleflm.data.sources import Reader, Reading, check_weights, domains_ahead, 
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import SETTINGS
 from teleflm.data.unpack import Progress
-from teleflm.data.workers import Workers, any_done
+from teleflm.data.workers import SPILLS, Workers, any_done
 from teleflm.errors import DataError
 from teleflm.files import write_whole, written_aside
 
@@ -91,6 +94,46 @@ class TokenStore:
         return tokens
 
 
+class Work(NamedTuple):
+    """What `data prepare` is to do, checked before anything is read."""
+
+    corpus: Corpus
+    reading: Reading
+    tokenizer_dir: Path
+    tokenizer: Tokenizer
+    out: Path
+    names: DomainNames
+
+    @property
+    def dtype(self) -> "np.dtype[np.integer]":
+        """Of the tokens."""
+        return token_dtype(self.tokenizer.vocab_size)
+
+    @property
+    def known(self) -> list[Any]:
+        """What the tokens of a file follow from, beside the file."""
+        return [FORMAT, self.tokenizer.fingerprint, self.tokenizer.eos_id, asdict(self.reading)]
+
+
+def work_of(
+    paths: Iterable[Path], tokenizer_dir: Path, out: Path, reading: Reading, force: bool
+) -> Work:
+    """The work of `prepare`; raises the DataErrors that are known before a document is read."""
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    if tokenizer.eos_id is None:
+        raise DataError(
+            f"{tokenizer_dir}: the tokenizer names no token that ends a text, and every document "
+            f"needs one; name it as eos_token in {Path(tokenizer_dir) / SETTINGS}"
+        )
+    out = Path(out).absolute()
+    _check_free(out, force)
+    corpus = find_corpus(paths)
+    check_weights(corpus, reading)
+    names = DomainNames()
+    names.admit(domains_ahead(corpus, reading))
+    return Work(corpus, reading, Path(tokenizer_dir), tokenizer, out, names)
+
+
 def prepare(
     paths: Iterable[Path],
     tokenizer_dir: Path,
@@ -100,6 +143,7 @@ def prepare(
     held_out: float = 0.02,
     force: bool = False,
     workers: int = 1,
+    spills: Path | None = None,
     progress: Progress | None = None,
 ) -> TokenStore:
     """Tokenize the documents under `paths` into a new token store `out`.
@@ -111,43 +155,39 @@ def prepare(
     document. With `reading.weight_key` what is trained on is repeated by its weight, the copies far
     from one another (see `Repeats`), and what is held out is not.
 
-    With `workers` above 1 so many processes read and tokenize, and the store is the same.
+    With `workers` above 1 so many processes read and tokenize, and the store is the same. What
+    other machines have tokenized already lies in `spills`, and stays there.
 
     The store is written aside and renamed, so `out` is whole or is not there; `force` replaces an
     existing store (nothing else). Raises DataError for bad input (see `iterate_documents`), domains
     that cannot be file names or are more than 100, where that is known before the first document
     is read, and an `out` that exists; MachineError for a full disk.
     """
-    if not 0 < held_out < 1:
-        raise DataError(f"a held-out share of {held_out} is not between 0 and 1; try 0.02")
-    tokenizer = Tokenizer.load(tokenizer_dir)
-    if tokenizer.eos_id is None:
-        raise DataError(
-            f"{tokenizer_dir}: the tokenizer names no token that ends a text, and every document "
-            f"needs one; name it as eos_token in {Path(tokenizer_dir) / SETTINGS}"
-        )
-    out = Path(out).absolute()
-    _check_free(out, force)
-    reading = reading or Reading()
-    corpus = find_corpus(paths)
-    check_weights(corpus, reading)
-    names = DomainNames()
-    names.admit(domains_ahead(corpus, reading))
-    for line in corpus.left_out:
+    check_share(held_out)
+    work = work_of(paths, tokenizer_dir, out, reading or Reading(), force)
+    for line in work.corpus.left_out:
         note(line)
-    work = json.dumps([FORMAT, tokenizer.fingerprint, tokenizer.eos_id, held_out, asdict(reading)])
-    with written_aside(out, work) as aside:
-        saves = Saves(aside, corpus.files)
+    tokenizer, files = work.tokenizer, work.corpus.files
+    with written_aside(work.out, json.dumps([*work.known, held_out])) as aside:
+        saves = Saves(aside, files)
         try:
             many = None
-            if workers > 1:
-                dtype = token_dtype(tokenizer.vocab_size)
-                many = Workers(workers, aside, corpus.files, reading, tokenizer_dir, dtype)
-            preparation = Preparation(aside, corpus.files, tokenizer, held_out, saves, many)
-            reader = Reader(reading, progress)
-            domains = preparation.run(reader, names)
+            if workers > 1 or spills is not None:
+                folder = spills or aside / SPILLS
+                many = Workers(
+                    workers,
+                    folder,
+                    files,
+                    work.reading,
+                    tokenizer_dir,
+                    work.dtype,
+                    kept=spills is not None,
+                )
+            preparation = Preparation(aside, files, tokenizer, held_out, saves, many)
+            reader = Reader(work.reading, progress)
+            domains = preparation.run(reader, work.names)
         except BaseException:
-            if not saves.exist and not any_done(aside):
+            if not saves.exist and not any_done(aside / SPILLS):
                 shutil.rmtree(aside)
             raise
         saves.remove()
@@ -158,17 +198,23 @@ def prepare(
             "tokenizer": tokenizer.fingerprint,
             "domains": {name: asdict(counts) for name, counts in domains.items()},
         }
-        if reading.weight_key:
+        if work.reading.weight_key:
             left_out, repeated = reader.left_out.by_weight, preparation.repeated
             content["weights"] = {
-                "key": reading.weight_key,
+                "key": work.reading.weight_key,
                 "left_out": left_out,
                 "repeated": repeated,
             }
             note(f"{repeated:,} copies of documents were added by their weight")
         text = json.dumps(content, indent=2, ensure_ascii=False)
         write_whole(aside / STORE_FILE, text + "\n")
-    return TokenStore(out)
+    return TokenStore(work.out)
+
+
+def check_share(held_out: float) -> None:
+    """Raises DataError for a held-out share that is none."""
+    if not 0 < held_out < 1:
+        raise DataError(f"a held-out share of {held_out} is not between 0 and 1; try 0.02")
 
 
 def _check_free(out: Path, force: bool) -> None:

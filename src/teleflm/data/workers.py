@@ -4,10 +4,8 @@ So the store does not depend on how many there are. A group that is done is kept
 also where the command is stopped in between.
 """
 
-import multiprocessing
 import os
 import shutil
-import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,7 +18,7 @@ import numpy.typing as npt
 from teleflm.data.batches import Encoded
 from teleflm.data.find import CorpusFile
 from teleflm.data.going_on import Position
-from teleflm.data.processes import follow_parent
+from teleflm.data.processes import worker_pool
 from teleflm.data.sources import Reader, Reading
 from teleflm.data.spill import Spill, is_spill_of, write_spill
 from teleflm.data.tokenizer import Tokenizer
@@ -44,6 +42,11 @@ class Group(NamedTuple):
     end: int
     skipped: int
 
+    @property
+    def name(self) -> str:
+        """Of its spill."""
+        return "-".join(map(str, self))
+
 
 def groups_of(files: Sequence[CorpusFile], start: Position) -> list[Group]:
     """The files from `start` on; where a group ends does not depend on it."""
@@ -58,24 +61,31 @@ def groups_of(files: Sequence[CorpusFile], start: Position) -> list[Group]:
     return groups
 
 
-def any_done(folder: Path) -> bool:
-    """Whether groups that are done wait in `folder`, that of a store, to be dealt."""
-    return any(path.suffix != ".partial" for path in (folder / SPILLS).glob("*"))
+def any_done(spills: Path) -> bool:
+    """Whether groups that are done wait in that folder to be dealt."""
+    return any(path.suffix != ".partial" for path in spills.glob("*"))
 
 
 class Workers:
-    """`count` processes that write their groups into a hidden folder below `folder`."""
+    """`count` processes that write their groups into the folder `spills`.
+
+    What lies there already is taken as it is. A group goes when it has been dealt, so that the disk
+    need not hold them all, unless they are `kept`.
+    """
 
     def __init__(
         self,
         count: int,
-        folder: Path,
+        spills: Path,
         files: Sequence[CorpusFile],
         reading: Reading,
         tokenizer_dir: Path,
         dtype: npt.DTypeLike,
+        *,
+        kept: bool = False,
     ) -> None:
-        self._count, self._folder, self._files = count, folder / SPILLS, files
+        self._kept = kept
+        self._count, self._folder, self._files = count, spills, files
         self._reading, self._tokenizer_dir, self._dtype = reading, tokenizer_dir, dtype
 
     def batches(self, start: Position, reader: Reader) -> Generator[Encoded, None, None]:
@@ -85,26 +95,17 @@ class Workers:
         given, and MachineError for a worker that died.
         """
         self._folder.mkdir(exist_ok=True)
-        # Spawned: a fork would copy the locks of this process's threads as they are.
-        context = multiprocessing.get_context("spawn")
         threads = max((os.cpu_count() or 1) // self._count, 1)
-        arguments = (self._tokenizer_dir, threads)
-        pool = ProcessPoolExecutor(self._count, context, _begin, arguments)
         try:
-            yield from self._dealt(pool, groups_of(self._files, start), reader)
+            with worker_pool(self._count, _begin, self._tokenizer_dir, threads) as pool:
+                yield from self._dealt(pool, groups_of(self._files, start), reader)
         except BrokenProcessPool:
             raise MachineError(
                 "a worker of data prepare died (killed, or out of memory); the same command goes "
                 "on, and --workers 1 needs the least memory"
             ) from None
-        except BaseException:
-            # Whatever they are at is done again: nobody waits for it.
-            for process in list(pool._processes.values()):
-                process.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-        shutil.rmtree(self._folder)
+        if not self._kept:
+            shutil.rmtree(self._folder)
 
     def _dealt(
         self, pool: ProcessPoolExecutor, groups: list[Group], reader: Reader
@@ -113,7 +114,7 @@ class Workers:
         left = iter(groups)
         while True:
             while len(ahead) < _AHEAD * self._count and (group := next(left, None)):
-                path = self._folder / "-".join(map(str, group))
+                path = self._folder / group.name
                 ahead.append((group, path, self._submit(pool, group, path)))
             if not ahead:
                 return
@@ -137,7 +138,8 @@ class Workers:
             left_out = before.plus(batch.left_out)
             yield batch._replace(position=position, left_out=left_out), rows
         reader.go_on(before.plus(spill.left_out), self._files[group.first : group.end])
-        path.unlink()
+        if not self._kept:
+            path.unlink()
 
 
 # In a worker: the tokenizer, loaded once.
@@ -146,10 +148,8 @@ _loaded: list[Tokenizer] = []
 
 def _begin(tokenizer_dir: Path, threads: int) -> None:
     """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # read at the library's first batch
     _loaded[:] = [Tokenizer.load(tokenizer_dir)]
-    follow_parent()
 
 
 def _task(

@@ -7,16 +7,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 NEWEST := .venv-newest
+ENGINES := .venv-engines
 TEST := OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(BIN)/python -m pytest
 CODE := $(wildcard src tests benchmarks)
 
-.PHONY: help venv demo test newest faults check clean
+.PHONY: help venv demo test newest engines faults check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo   the whole story on this machine; ARGS="--data PATH" passes options on'
 	@echo 'make test   run the tests; ARGS="tests/model -k axes" picks some'
 	@echo 'make newest the same tests with the newest releases that pyproject.toml allows'
+	@echo 'make engines tests by inference engines, which it builds in $(ENGINES)'
 	@echo 'make check  ruff and mypy'
 	@echo 'make faults kill a run of four ranks 50 times; ARGS="--kills 12 --seed 1" changes it'
 	@echo 'make venv   make $(VENV) with every extra, the versions pinned by $(LOCK)'
@@ -67,6 +69,12 @@ newest:
 	$(NEWEST)/bin/python -m pip list --disable-pip-version-check
 	$(MAKE) test VENV=$(NEWEST) LOCK=/dev/null
 
+# llama.cpp is compiled here from its Python package, which takes minutes and a C++ compiler.
+engines:
+	$(MAKE) venv VENV=$(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) llama-cpp-python
+	$(MAKE) test VENV=$(ENGINES) ARGS="-m engines $(ARGS)"
+
 # Some 10 minutes on two cores; a short form is among the tests.
 faults: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.drill.faults $(ARGS)
@@ -77,5 +85,5 @@ check: venv
 	$(BIN)/mypy $(CODE)
 
 clean:
-	rm -rf $(VENV) $(NEWEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) $(ENGINES) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

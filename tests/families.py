@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from teleflm.checkpoint import pretrained
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import HubKind
 from teleflm.config.model import ModelConfig
 from teleflm.model.init import build_model
 
@@ -145,10 +145,10 @@ def text_of(network: Any) -> list[int]:
     return written[0][20:]
 
 
-def own_format(family: str) -> ExportKind:
+def own_format(family: str) -> HubKind:
     """The format of exports that a family is."""
     name, _ = FAMILIES[family]
-    kinds: tuple[ExportKind, ...] = get_args(ExportKind)
+    kinds: tuple[HubKind, ...] = get_args(HubKind)
     return next(kind for kind in kinds if kind == name.lower())
 
 

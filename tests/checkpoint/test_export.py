@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from teleflm.checkpoint import export as export_module
 from teleflm.checkpoint import folder as folder_module
+from teleflm.checkpoint import hub_format
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export, export_bytes
 from teleflm.checkpoint.load import open_checkpoint
@@ -26,7 +26,7 @@ from teleflm.checkpoint.open import Opened, load, open_state
 from teleflm.checkpoint.pretrained import INDEX, open_pretrained
 from teleflm.checkpoint.save import save_checkpoint
 from teleflm.config.families import family_of, formats_of
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import ExportDtype, HubKind
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import resolve_model
 from teleflm.data.tokenizer import Tokenizer
@@ -158,7 +158,7 @@ def root(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = source_of(ODD, tokenizer=tokenizer_dir)
     export(odd, root / "bf16-llama", "llama", "bf16")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_module, "_SHARD_BYTES", 60_000)
+        patch.setattr(hub_format, "_SHARD_BYTES", 60_000)
         export(odd, root / "shards-granite", "granite")
     return root
 
@@ -188,7 +188,7 @@ def relative_error(ours: Tensor, reference: Tensor) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_computes_the_same_function(
-    found: dict[str, dict[str, Any]], name: str, kind: ExportKind
+    found: dict[str, dict[str, Any]], name: str, kind: HubKind
 ) -> None:
     got = found[f"{name}-{kind}"]
     network = build_model(MODELS[name], weights_of(MODELS[name]), torch.float32)
@@ -308,7 +308,7 @@ def test_the_released_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_are_what_safetensors_writes(
-    tmp_path: Path, kind: ExportKind, dtype: export_module.ExportDtype
+    tmp_path: Path, kind: HubKind, dtype: ExportDtype
 ) -> None:
     export(source_of(ODD), tmp_path / "out", kind, dtype)
     factors = {name: 1.0 for name in parameter_names(ODD)}
@@ -348,7 +348,7 @@ def inside(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_more_is_read_than_a_piece_at_a_time(
-    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ExportKind
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: HubKind
 ) -> None:
     export(open_state(inside), tmp_path / "out", kind)
     monkeypatch.setattr(folder_module, "_PIECE_BYTES", 4 * 100)
@@ -356,7 +356,7 @@ def test_no_more_is_read_than_a_piece_at_a_time(
     export(watched.opened, tmp_path / "pieces", kind, tell=told.append)
     assert max(entries(region) for _, region in watched.reads) <= 100
     model = watched.opened.state.model
-    assert sum(told) == export_bytes(model) == 4 * parameter_count(model)
+    assert sum(told) == export_bytes(watched.opened.state, kind) == 4 * parameter_count(model)
     files = [tmp_path / out / "model.safetensors" for out in ("out", "pieces")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -374,7 +374,7 @@ def test_a_checkpoint_inside_a_ramp_is_folded_before_it_is_rounded(
 def test_interrupted_it_goes_on(
     inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_module, "_SHARD_BYTES", 20_000)
+    monkeypatch.setattr(hub_format, "_SHARD_BYTES", 20_000)
     monkeypatch.setattr(folder_module, "AT_ONCE", 1)
     out = tmp_path / "out"
     source = open_state(inside)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from teleflm.checkpoint import export as export_module
+from teleflm.checkpoint import hub_format
 from teleflm.checkpoint.load import find_checkpoint, load_checkpoint
 from teleflm.checkpoint.manifest import manifest_digest
 from teleflm.checkpoint.open import load, open_state
@@ -101,7 +101,7 @@ def test_a_growth_into_a_folder_is_that_of_a_checkpoint_exported(
     width: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(export_module, "_SHARD_BYTES", 100_000)
+    monkeypatch.setattr(hub_format, "_SHARD_BYTES", 100_000)
     out = tmp_path / "out"
     grow = ("--to", double, "--width", width, "--seed", "7")
     planned = teleflm("grow", run, out, *grow, "--format", kind, "--dry-run")

@@ -531,7 +531,7 @@ def test_a_child_of_a_run_with_faults(
 def test_they_are_shown(rolled_back: Path, teleflm: Command) -> None:
     shown = teleflm("inspect", rolled_back).out
     assert "step 8: roll_back, 4 batches: loss spike, " in " ".join(shown.split())
-    card = model_card(open_state(rolled_back), "llama", "fp32", CardFacts())
+    card = model_card(open_state(rolled_back), "transformers", "", CardFacts())
     assert (
         "2 times the training went back to a checkpoint for a loss spike, past 6 batches." in card
     )

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from teleflm.checkpoint.open import Opened
-from teleflm.config.formats import ExportKind
 from teleflm.config.model import ModelConfig
-from teleflm.data.tokenizer_files import has_tokenizer
 from teleflm.growth.event import IN_WORDS, CertifiedFigures, Lineage
 from teleflm.growth.ramp import ramp_at
 from teleflm.model.axes import parameter_count
@@ -19,22 +17,29 @@ class CardFacts:
     bpb: Mapping[str, float] = field(default_factory=dict)
 
 
-def model_card(source: Opened, kind: ExportKind, dtype: str, facts: CardFacts) -> str:
-    """README.md of an export, with the front matter that model hubs read."""
+def model_card(source: Opened, library: str, use: str, facts: CardFacts) -> str:
+    """README.md of an export, with the front matter that model hubs read.
+
+    Args:
+        source: the model.
+        library: what loads it, by the name that hubs have for it.
+        use: how it is loaded, in Markdown.
+        facts: measurements.
+    """
     sections = [
-        _front_matter(),
+        _front_matter(library),
         _heading(source),
         _shape(source.ordinary.model),
         _lineage(source.state.lineage),
         _certificates(source.state.lineage),
         _bpb(facts),
-        _loading(source, kind, dtype),
+        f"## Use\n\n{use}",
     ]
     return "\n".join(section for section in sections if section)
 
 
-def _front_matter() -> str:
-    return "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- teleflm\n---\n"
+def _front_matter(library: str) -> str:
+    return f"---\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n- teleflm\n---\n"
 
 
 def _heading(source: Opened) -> str:
@@ -128,40 +133,3 @@ def _bpb(facts: CardFacts) -> str:
     rows = ["| domain | bits per byte |", "|---|---|"]
     rows += [f"| {domain} | {value:.4f} |" for domain, value in facts.bpb.items()]
     return "## Evaluation on held-out text\n\n" + "\n".join(rows) + "\n"
-
-
-_FORMATS: dict[str, str] = {
-    "granite": "Granite's architecture computes the same function with the same weights: they are "
-    "as trained, and the multipliers stand in the config. No custom code is needed.",
-    "teleflm": "The layout of the released Tele-FLM models, with the code that loads it: read "
-    "`modeling_teleflm.py` before you trust it.",
-}
-
-
-_PLAIN = (
-    "The multipliers are folded into the weights, so it is a plain {} model. No custom code is "
-    "needed."
-)
-
-
-def _loading(source: Opened, kind: ExportKind, dtype: str) -> str:
-    how = _FORMATS.get(kind, _PLAIN.format(kind))
-    return f"## Use\n\n{how} Weights are in {dtype}.\n\n" + "\n".join(
-        ["```python", *_snippet(source, kind), "```", ""]
-    )
-
-
-def _snippet(source: Opened, kind: ExportKind) -> Iterator[str]:
-    trust = ", trust_remote_code=True" if kind == "teleflm" else ""
-    if not has_tokenizer(source.tokenizer):
-        yield "from transformers import AutoModelForCausalLM"
-        yield ""
-        yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
-        return
-    yield "from transformers import AutoModelForCausalLM, AutoTokenizer"
-    yield ""
-    yield f'tokenizer = AutoTokenizer.from_pretrained("PATH"{trust})'
-    yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
-    yield 'inputs = tokenizer("In the beginning", return_tensors="pt")'
-    yield "output = model.generate(**inputs, max_new_tokens=50)"
-    yield "print(tokenizer.decode(output[0]))"

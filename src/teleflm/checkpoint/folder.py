@@ -1,4 +1,4 @@
-"""A folder of safetensors files that no memory holds, made and written piece by piece, by one
+"""A folder of weight files that no memory holds, made and written piece by piece, by one
 process or many.
 
 What is on disk when the writer is interrupted stays, and the same work goes on from there.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ def write_folder(
     work: str | None,
     ranks: Ranks,
     tell: Tell,
+    headers: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Write a folder, which appears whole or not at all; all ranks do, each a share of the files.
 
@@ -58,12 +60,15 @@ def write_folder(
             finished is taken. None where nothing does: then nothing is left behind.
         ranks: who writes.
         tell: is told the bytes of tensors that this rank wrote since the last call.
+        headers: what the files begin with that are not safetensors, by name; the same on all ranks.
 
     Raises:
         MachineError: there is too little room on the disk, or it fails.
         RunLockedError: another process is writing the same folder.
     """
-    same = hashlib.sha256(f"{work}{files}".encode()).hexdigest() if work is not None else None
+    begins = {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
+    values = f"{work}{files}{begins or ''}"
+    same = hashlib.sha256(values.encode()).hexdigest() if work is not None else None
     with ExitStack() as aside, naming_full_disk(folder):
 
         def begin() -> Path:
@@ -81,7 +86,7 @@ def write_folder(
         mine = list(files)[ranks.rank :: ranks.count]
         records: dict[str, FileRecord] = {}
         for found in ranks.gathered(
-            lambda: _write_files(partial, {name: files[name] for name in mine}, tell)
+            lambda: _write_files(partial, {name: files[name] for name in mine}, headers, tell)
         ):
             records |= found
         ranks.from_first(finish)
@@ -98,14 +103,14 @@ def _check_room(folder: Path, partial: Path, files: Files) -> None:
         )
 
 
-def _write_files(partial: Path, files: Files, tell: Tell) -> Records:
+def _write_files(partial: Path, files: Files, headers: Mapping[str, bytes], tell: Tell) -> Records:
     def write(name: str) -> FileRecord:
         path = partial / name
         record = _written(path)
         if record is not None:
             tell(sum(block.bytes for block in files[name]))
             return record
-        record = write_file(path, files[name], tell)
+        record = write_file(path, files[name], tell, headers.get(name))
         write_whole(_noted(path), record.model_dump_json())
         return record
 

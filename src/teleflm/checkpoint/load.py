@@ -25,6 +25,7 @@ from teleflm.checkpoint.manifest import (
 )
 from teleflm.checkpoint.parts import Part, stored_name
 from teleflm.checkpoint.reader import read_parts
+from teleflm.checkpoint.weight_files import refuse_gguf
 from teleflm.config.model import ModelConfig
 from teleflm.errors import CheckpointError, ConfigError
 from teleflm.growth.state import KINDS, Kind, LazyState, Standing, TrainingState, all_finite
@@ -58,6 +59,7 @@ def find_checkpoint(path: Path) -> Path:
         return found[-1]
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint or run folder")
+    refuse_gguf(path)
     raise CheckpointError(f"{path}: neither a checkpoint (no {MANIFEST}) nor a run folder with one")
 
 

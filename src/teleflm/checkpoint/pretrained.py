@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from teleflm.checkpoint.manifest import record_file
-from teleflm.checkpoint.weight_files import Stored, opened
+from teleflm.checkpoint.weight_files import Stored, opened, refuse_gguf
 from teleflm.config.base import build
 from teleflm.config.huggingface import from_huggingface, weight_folds
 from teleflm.config.model import ModelConfig
@@ -119,6 +119,7 @@ class _Found:
 def _find(folder: Path, untie: bool) -> _Found:
     config = folder / CONFIG
     if not config.is_file():
+        refuse_gguf(folder)
         raise CheckpointError(
             f"{folder}: no {CONFIG}; give the folder of a Hugging Face model, config and weights"
         )

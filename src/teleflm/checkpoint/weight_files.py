@@ -62,6 +62,20 @@ def opened(file: Path) -> Iterator[dict[str, Stored]]:
         ) from None
 
 
+def refuse_gguf(path: Path) -> None:
+    """Say of a GGUF file, or a folder of one, that it is not read.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    file = path if path.is_file() else next(iter(sorted(path.glob("*.gguf"))), None)
+    if file is not None and file.suffix == ".gguf":
+        raise CheckpointError(
+            f"{file}: GGUF is written and not read; give the checkpoint or the Hugging Face folder "
+            "that it was made from"
+        )
+
+
 def _sliced(part: Any) -> Stored:
     dtype = part.get_dtype()
     return Stored(tuple(part.get_shape()), _DTYPES.get(dtype, dtype), part.__getitem__)

@@ -133,12 +133,15 @@ def _block(item: WriteItem, planner: SavePlanner) -> Block:
 
 
 def write_file(
-    path: Path, blocks: Sequence[Block], tell: Callable[[int], object] = lambda _: None
+    path: Path,
+    blocks: Sequence[Block],
+    tell: Callable[[int], object] = lambda _: None,
+    header: bytes | None = None,
 ) -> FileRecord:
-    """Write and sync a safetensors file; each value is asked for when its turn comes, and `tell`
-    is told its bytes."""
+    """Write and sync a safetensors file, or one that begins with the given header; each value is
+    asked for when its turn comes, and `tell` is told its bytes."""
     with direct_writer(path) as file:
-        file.write(memoryview(_header(blocks)))
+        file.write(memoryview(_header(blocks) if header is None else header))
         for block in blocks:
             for tensor in block.values():
                 plain = tensor.detach().cpu().contiguous()

@@ -43,7 +43,7 @@ def grow(
         ExportKind | None,
         typer.Option(
             "--format",
-            help="Make DST a Hugging Face folder as export does: the function only, with masks "
+            help="Make DST a folder as export does: the function only, with masks "
             "folded in. What trains on is a checkpoint, which DST is without this.",
         ),
     ] = None,

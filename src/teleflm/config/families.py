@@ -1,10 +1,10 @@
 """The families of models that are read and written, by what tells them apart."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import HubKind
 from teleflm.config.layers import unsaid_layers
 from teleflm.config.model import FEATURES, ModelConfig
 from teleflm.errors import ConfigError
@@ -34,6 +34,9 @@ class Family:
         switches: which of our features each field of the file has on or off.
         always: the features that all models of it have.
         has_multipliers: whether the file can say what embedding and logits are multiplied by.
+        own_fields: what only its file has, above all where it keeps the multipliers.
+        code: our files that load it, where transformers has no class of its own.
+        about: what a model card says of it; None of a plain model.
     """
 
     architecture: str
@@ -41,6 +44,9 @@ class Family:
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     always: tuple[str, ...] = ()
     has_multipliers: bool = False
+    own_fields: Callable[[ModelConfig], dict[str, Any]] = lambda _: {}
+    code: tuple[str, ...] = ()
+    about: str | None = None
 
     def features(self, data: Mapping[str, Any]) -> dict[str, bool]:
         """Our features in a file with its defaults filled in."""
@@ -66,9 +72,45 @@ class Family:
                 yield " with ".join(f"{each} = {getattr(model, each)}" for each in together)
 
 
+def _of_teleflm(model: ModelConfig) -> dict[str, Any]:
+    return {
+        "auto_map": {
+            "AutoConfig": "configuration_teleflm.TeleFLMConfig",
+            "AutoModel": "modeling_teleflm.TeleFLMModel",
+            "AutoModelForCausalLM": "modeling_teleflm.TeleFLMForCausalLM",
+        },
+        "pretraining_tp": 1,
+        "use_mup": True,
+        "input_mult": model.input_mult,
+        "output_mult": model.output_mult,
+        "mup_scale_factor": model.hidden_size / model.mup_base_width,
+    }
+
+
+def _of_granite(model: ModelConfig) -> dict[str, Any]:
+    return {
+        "embedding_multiplier": model.input_mult,
+        "logits_scaling": 1.0 / model.logit_multiplier,
+        "attention_multiplier": model.head_dim**-0.5,
+        "residual_multiplier": 1.0,
+    }
+
+
 FAMILIES: dict[str, Family] = {
-    "TeleFLM": Family("TeleFLMForCausalLM", has_multipliers=True),
-    "llama": Family("LlamaForCausalLM", _LLAMA, _TIE | _ATTENTION | _MLP),
+    "TeleFLM": Family(
+        "TeleFLMForCausalLM",
+        has_multipliers=True,
+        own_fields=_of_teleflm,
+        code=("configuration_teleflm.py", "modeling_teleflm.py"),
+        about="The layout of the released Tele-FLM models, with the code that loads it: read "
+        "`modeling_teleflm.py` before you trust it.",
+    ),
+    "llama": Family(
+        "LlamaForCausalLM",
+        _LLAMA,
+        _TIE | _ATTENTION | _MLP,
+        own_fields=lambda _: {"pretraining_tp": 1},
+    ),
     "mistral": Family(
         "MistralForCausalLM",
         {
@@ -79,7 +121,15 @@ FAMILIES: dict[str, Family] = {
         },
         _TIE,
     ),
-    "granite": Family("GraniteForCausalLM", _LLAMA, _TIE | _ATTENTION | _MLP, has_multipliers=True),
+    "granite": Family(
+        "GraniteForCausalLM",
+        _LLAMA,
+        _TIE | _ATTENTION | _MLP,
+        has_multipliers=True,
+        own_fields=_of_granite,
+        about="Granite's architecture computes the same function with the same weights: they are "
+        "as trained, and the multipliers stand in the config. No custom code is needed.",
+    ),
     "qwen2": Family("Qwen2ForCausalLM", _QWEN, _TIE, always=("qkv_bias",)),
     "qwen3": Family(
         "Qwen3ForCausalLM", {**_QWEN, "head_dim": 128}, _TIE | _ATTENTION, always=("qk_norm",)
@@ -100,17 +150,22 @@ FAMILIES: dict[str, Family] = {
 """By `model_type`."""
 
 
-def family_of(kind: ExportKind) -> Family:
+def model_type(kind: HubKind) -> str:
+    """The name of a format's family in a `config.json`."""
+    return "TeleFLM" if kind == "teleflm" else kind
+
+
+def family_of(kind: HubKind) -> Family:
     """The family of a format of exports."""
-    return FAMILIES["TeleFLM" if kind == "teleflm" else kind]
+    return FAMILIES[model_type(kind)]
 
 
-def formats_of(model: ModelConfig) -> list[ExportKind]:
+def formats_of(model: ModelConfig) -> list[HubKind]:
     """The formats that can say what `model` is, Granite's first, which leaves weights untouched."""
-    return [kind for kind in get_args(ExportKind) if not any(_problems(model, kind))]
+    return [kind for kind in get_args(HubKind) if not any(_problems(model, kind))]
 
 
-def check_holds(model: ModelConfig, kind: ExportKind) -> None:
+def check_holds(model: ModelConfig, kind: HubKind) -> None:
     """Refuse a format that cannot say what `model` is.
 
     Raises:
@@ -123,7 +178,7 @@ def check_holds(model: ModelConfig, kind: ExportKind) -> None:
         raise ConfigError(f"{problem} cannot be said in the layout of {kind}; {way_out}")
 
 
-def _problems(model: ModelConfig, kind: ExportKind) -> Iterator[str]:
+def _problems(model: ModelConfig, kind: HubKind) -> Iterator[str]:
     yield from family_of(kind).lacks(model)
     yield from unsaid_layers(model, kind)
     if kind == "llama" and model.hidden_size % model.num_attention_heads:

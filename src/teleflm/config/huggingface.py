@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from teleflm.config.families import FAMILIES, check_holds, family_of
-from teleflm.config.formats import ExportKind
+from teleflm.config.families import FAMILIES, check_holds, family_of, model_type
+from teleflm.config.formats import HubKind
 from teleflm.config.layers import read_layers, write_layers
 from teleflm.config.model import ModelConfig
 from teleflm.config.rope import read_rope
@@ -98,7 +98,7 @@ def weight_folds(data: Mapping[str, Any], model: ModelConfig, source: str) -> di
     }
 
 
-def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
+def to_huggingface(model: ModelConfig, kind: HubKind) -> dict[str, Any]:
     """The `config.json` of `model` as an export of that kind, without token ids and dtype.
 
     theta stands at the top level, where every release of transformers reads it.
@@ -108,7 +108,8 @@ def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     """
     check_holds(model, kind)
     return {
-        **_identity(kind),
+        "architectures": [family_of(kind).architecture],
+        "model_type": model_type(kind),
         **{key: getattr(model, key) for key in _SHARED},
         "rope_theta": model.rope_theta,
         "rope_scaling": model.rope_scaling.model_dump() if model.rope_scaling else None,
@@ -120,43 +121,7 @@ def to_huggingface(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
         "use_cache": True,
         **family_of(kind).settings(model),
         **write_layers(model, kind),
-        **_own_fields(model, kind),
-    }
-
-
-def _identity(kind: ExportKind) -> dict[str, Any]:
-    architectures = [family_of(kind).architecture]
-    if kind != "teleflm":
-        return {"architectures": architectures, "model_type": kind}
-    return {
-        "architectures": architectures,
-        "model_type": "TeleFLM",
-        "auto_map": {
-            "AutoConfig": "configuration_teleflm.TeleFLMConfig",
-            "AutoModel": "modeling_teleflm.TeleFLMModel",
-            "AutoModelForCausalLM": "modeling_teleflm.TeleFLMForCausalLM",
-        },
-    }
-
-
-def _own_fields(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
-    """What only this kind has: above all, where it keeps the multipliers; where it has no place for
-    them, they are in the weights."""
-    if kind == "granite":
-        return {
-            "embedding_multiplier": model.input_mult,
-            "logits_scaling": 1.0 / model.logit_multiplier,
-            "attention_multiplier": model.head_dim**-0.5,
-            "residual_multiplier": 1.0,
-        }
-    if kind != "teleflm":
-        return {"pretraining_tp": 1} if kind == "llama" else {}
-    return {
-        "pretraining_tp": 1,
-        "use_mup": True,
-        "input_mult": model.input_mult,
-        "output_mult": model.output_mult,
-        "mup_scale_factor": model.hidden_size / model.mup_base_width,
+        **family_of(kind).own_fields(model),
     }
 
 

@@ -6,7 +6,7 @@ Both are kept as the numbers of those layers. Files say them by layer too, or by
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import HubKind
 from teleflm.config.model import ModelConfig
 from teleflm.errors import ConfigError
 
@@ -75,7 +75,7 @@ def _listed(kinds: Any, count: int, source: str) -> tuple[int, ...]:
     return tuple(layer for layer, kind in enumerate(kinds) if kind == _SLIDING)
 
 
-def write_layers(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
+def write_layers(model: ModelConfig, kind: HubKind) -> dict[str, Any]:
     """The fields of a `config.json` that say it, for a format that can."""
     if kind == "mistral":
         return {"sliding_window": model.sliding_window}
@@ -95,7 +95,7 @@ def write_layers(model: ModelConfig, kind: ExportKind) -> dict[str, Any]:
     return fields
 
 
-def unsaid_layers(model: ModelConfig, kind: ExportKind) -> Iterator[str]:
+def unsaid_layers(model: ModelConfig, kind: HubKind) -> Iterator[str]:
     """What of it a format cannot say."""
     count = model.num_hidden_layers
     some = kind in _BY_LAYER or (kind == "mistral" and len(model.sliding_layers) == count)

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from teleflm.config.base import PathText, Strict, build, laid_over, read_yaml
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import HubKind
 from teleflm.errors import ConfigError
 
 # Keys of a RUN.yaml.
@@ -30,7 +30,7 @@ class SeriesConfig(Strict):
     title: str = "A model grown in stages"
     run: dict[str, Any] = Field(default_factory=dict)
     stages: tuple[dict[str, Any], ...] = Field(min_length=1)
-    exports: tuple[ExportKind, ...] = ()
+    exports: tuple[HubKind, ...] = ()
 
     @model_validator(mode="after")
     def _stages_chain(self) -> "SeriesConfig":

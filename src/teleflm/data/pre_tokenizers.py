@@ -6,7 +6,10 @@ name in its own code. So what is trained here cuts by one of these, and other en
 tokenizer.json, cut the same. The patterns are those of the models that gave the names.
 """
 
+import functools
+import itertools
 import json
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,3 +83,49 @@ def _essence(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _essence(value) for key, value in content.items() if key != "trim_offsets"}
     return [_essence(value) for value in content] if isinstance(content, list) else content
+
+
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Of models from elsewhere; and whether a word that is a token is taken without merges.
+_ENGINES: dict[str, tuple[Callable[[], list[Any]], bool]] = {
+    **{name: (steps, False) for name, steps in _STEPS.items()},
+    "gpt-2": (lambda: [pre_tokenizers.ByteLevel(add_prefix_space=False)], False),
+    "llama-bpe": (lambda: _split(_LLAMA3), True),
+}
+ENGINE_NAMES = tuple(_ENGINES)
+"""The cuts that llama.cpp is known to make as the library does, by its names."""
+
+
+def engine_name(cut: pre_tokenizers.PreTokenizer | None, ignore_merges: bool) -> str | None:
+    """llama.cpp's name of a cut, found by what it does to texts; None where none does the same.
+
+    The texts are every run of three of the kinds of characters that the cuts tell apart, and longer
+    ones of them by chance, the same each time.
+    """
+    if cut is None:
+        return None
+    expected = [cut.pre_tokenize_str(text) for text in _probes()]
+    for name, (steps, ignores) in _ENGINES.items():
+        known = pre_tokenizers.Sequence(steps())
+        if ignores == ignore_merges and all(
+            known.pre_tokenize_str(text) == pieces
+            for text, pieces in zip(_probes(), expected, strict=True)
+        ):
+            return name
+    return None
+
+
+# A letter, a capital, one beyond ASCII, a mark, Han, kana, digits, other numbers, blanks, line
+# ends, what stands in English contractions, and other signs.
+_KINDS = [*"aSé\u0301中か1½_'!￥ \n\r\t\u00a0"]
+
+
+@functools.cache
+def _probes() -> list[str]:
+    chance = random.Random(0)
+    kinds = [*_KINDS, "'ll", "'S", "12345", "  "]
+    long = ("".join(chance.choices(kinds, k=16)) for _ in range(2000))
+    return ["".join(run) for run in itertools.product(_KINDS, repeat=3)] + list(long)

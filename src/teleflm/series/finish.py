@@ -12,7 +12,7 @@ from teleflm.certificate.record import FP32_BOUND
 from teleflm.checkpoint.card import CardFacts
 from teleflm.checkpoint.export import export
 from teleflm.checkpoint.open import Opened, open_state
-from teleflm.config.formats import ExportKind
+from teleflm.config.formats import HubKind
 from teleflm.config.series import SeriesConfig
 from teleflm.errors import CheckFailedError
 from teleflm.files import write_whole
@@ -43,7 +43,7 @@ def finish_series(
     write_picture(layout.root, layout.root / "report.png")
 
 
-def _export(layout: SeriesLayout, kind: ExportKind, group: dist.ProcessGroup | None) -> Json:
+def _export(layout: SeriesLayout, kind: HubKind, group: dist.ProcessGroup | None) -> Json:
     """Export in one format, unless it is there, and read it back to see that it is the model."""
     last = len(layout.stages) - 1
     source, out = open_state(layout.last(last), group), layout.export(kind)

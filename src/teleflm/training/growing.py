@@ -10,11 +10,11 @@ from torch import Tensor
 
 from teleflm.checkpoint.export import export, export_bytes
 from teleflm.checkpoint.folder import AT_ONCE
+from teleflm.checkpoint.formats import FORMATS
 from teleflm.checkpoint.open import Opened, open_state
 from teleflm.checkpoint.save import check_place
 from teleflm.checkpoint.stream import state_bytes, write_state
 from teleflm.config.formats import ExportKind
-from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import DataConfig
 from teleflm.data.loader import Loader
@@ -42,7 +42,7 @@ class Plan:
         grown: the state that it makes, yet to be read.
         events: what it adds to the lineage, an event for each operator.
         tokenizer: the folder of the tokenizer that travels along.
-        kind: the format of the Hugging Face folder that it becomes, None of a checkpoint.
+        kind: the format of the export that it becomes, None of a checkpoint.
         seconds: about how long making it takes here, on one process and but for the disk.
         measured_on: what the layers were measured on, None where they were not.
     """
@@ -58,7 +58,7 @@ class Plan:
         """What a rank writes; with one, what the result takes on disk."""
         if self.kind is None:
             return state_bytes(self.grown, rank, ranks)
-        return export_bytes(self.grown.model, "fp32", rank, ranks)
+        return export_bytes(self.grown, self.kind, "fp32", rank, ranks)
 
 
 def plan_growth(
@@ -74,7 +74,7 @@ def plan_growth(
         growth: how; distances and the parent's digest are filled in.
         data: text to measure layers on; else that of the run, and random ids where that is not at
             hand.
-        kind: the format of the Hugging Face folder that it is to become; None for a checkpoint.
+        kind: the format of the export that it is to become; None for a checkpoint.
 
     Raises:
         CheckpointError: `source` is damaged.
@@ -82,7 +82,7 @@ def plan_growth(
         GrowthError: the operators cannot reach the target.
     """
     if kind is not None:
-        to_huggingface(growth.to, kind)
+        FORMATS[kind].check(growth.to)
     text = open_domains(data.path, data.tokenizer) if data is not None else None
     found = open_state(source)
     measured_on = None
@@ -142,7 +142,7 @@ def carry_out(
 ) -> None:
     """Write what a growth makes; where `torch.distributed` is initialised, all ranks do.
 
-    A Hugging Face folder holds the function of a checkpoint, and no more.
+    An export holds the function of a checkpoint, and no more.
 
     Args:
         plan: the growth.

@@ -72,7 +72,8 @@ newest:
 # llama.cpp is compiled here from its Python package, which takes minutes and a C++ compiler.
 engines:
 	$(MAKE) venv VENV=$(ENGINES)
-	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) llama-cpp-python
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) \
+	  'llama-cpp-python[server]' 'transformers[serving]' openai
 	$(MAKE) test VENV=$(ENGINES) ARGS="-m engines $(ARGS)"
 
 # Some 10 minutes on two cores; a short form is among the tests.

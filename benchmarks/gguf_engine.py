@@ -123,7 +123,7 @@ def compare(source: Opened, texts: list[str], root: Path) -> dict[str, Any]:
             errors.append(float((logits(model, row) - ours).abs().max() / ours.abs().max()))
         worst[name] = max(errors)
     prompt = rows[0][:16]
-    expected, written = generate(network, prompt, NEW), list(prompt)
+    (expected,), written = generate(network, [prompt], NEW), list(prompt)
     for _ in expected:
         written.append(int(logits(full, written)[-1].argmax()))
     spelt = sum(len(tokenizer.decode(row[1:]).encode()) for row in rows)

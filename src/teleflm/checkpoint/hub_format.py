@@ -24,6 +24,7 @@ from teleflm.config.families import check_holds, family_of
 from teleflm.config.formats import ExportDtype, HubKind
 from teleflm.config.huggingface import to_huggingface
 from teleflm.config.model import ModelConfig
+from teleflm.data.chat_template import find_template
 from teleflm.data.special_ids import CONFIG, GENERATION, generation_config, special_ids
 from teleflm.data.tokenizer_files import (
     DEFINITION,
@@ -168,6 +169,9 @@ def _tokenizer_config(tokenizer: Path, context: int) -> str:
     names = special_tokens(tokenizer, read_object(tokenizer / DEFINITION))
     config = {**names, **read_object(tokenizer / SETTINGS)}
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    if find_template(tokenizer) is not None:
+        # Else transformers would cut the template's own marks into letters.
+        config["split_special_tokens"] = False
     return _as_json({**config, "model_max_length": context})
 
 

@@ -11,6 +11,7 @@ import typer
 
 from teleflm import __version__
 from teleflm.cli import (
+    chat,
     data,
     demo,
     dryrun,
@@ -96,6 +97,7 @@ app.command("import")(import_.import_)
 app.command()(export.export)
 app.command("eval")(eval.evaluate)
 app.command()(generate.generate)
+app.command()(chat.chat)
 app.command()(inspect.inspect)
 
 

@@ -65,16 +65,22 @@ class ChatTemplate:
         return str(text)
 
 
-def _source(folder: Path) -> str:
+def find_template(folder: Path) -> str | None:
+    """The template in a tokenizer's folder, if there is one."""
     file = folder / TEMPLATE
     if file.is_file():
         return file.read_text(encoding="utf-8")
     told = read_object(folder / SETTINGS).get("chat_template")
     if isinstance(told, list):  # several, as older folders have them
         told = {each.get("name"): each.get("template") for each in told}.get(_DEFAULT)
-    if not isinstance(told, str):
+    return told if isinstance(told, str) else None
+
+
+def _source(folder: Path) -> str:
+    template = find_template(folder)
+    if template is None:
         raise DataError(
             f"{folder}: no chat template there; put the model's as {TEMPLATE} into the folder, or "
             "ask without one"
         )
-    return told
+    return template

@@ -10,6 +10,7 @@ from typing import Any
 
 import tokenizers
 
+from teleflm.data.chat_template import find_template
 from teleflm.data.pre_tokenizers import ENGINE_NAMES, engine_name
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import (
@@ -22,7 +23,6 @@ from teleflm.data.tokenizer_files import (
 )
 from teleflm.errors import ConfigError
 
-_TEMPLATE = "chat_template.jinja"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 _WAY_OUT = "export with --no-tokenizer, and give the engine token ids"
 _Value = str | int | bool | list[str] | list[int]
@@ -51,7 +51,7 @@ def tokenizer_keys(folder: Path | None, vocab_size: int) -> dict[str, _Value]:
         ],
         **_ids(folder, tokenizer),
     }
-    template = _chat_template(folder)
+    template = find_template(folder)
     return keys if template is None else {**keys, "tokenizer.chat_template": template}
 
 
@@ -130,13 +130,3 @@ def _ids(folder: Path, tokenizer: Tokenizer) -> dict[str, _Value]:
         "tokenizer.ggml.add_bos_token": bool(tokenizer.opening),
         "tokenizer.ggml.add_eos_token": False,
     }
-
-
-def _chat_template(folder: Path) -> str | None:
-    if (folder / _TEMPLATE).is_file():
-        return (folder / _TEMPLATE).read_text(encoding="utf-8")
-    template = read_object(folder / SETTINGS).get("chat_template")
-    if isinstance(template, list):  # several by name
-        named = {each.get("name"): each.get("template") for each in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else None

@@ -216,6 +216,12 @@ class Tokenizer:
         """The ids of a model's vocabulary that are no token here: they pad its embedding."""
         return [index for index in range(vocab_size) if index not in self._ids]
 
+    @functools.cached_property
+    def marks(self) -> list[str]:
+        """The special strings, which `encode_marked` takes for their tokens."""
+        added = self._library.get_added_tokens_decoder().values()
+        return [token.content for token in added if token.special]
+
     @property
     def tokens(self) -> dict[int, str]:
         """How the definition writes each token, by its id; without the special ones."""

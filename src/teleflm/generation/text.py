@@ -72,6 +72,7 @@ class Writer:
         max_new_tokens: int,
         *,
         batch_size: int = 1,
+        first_row: int = 0,
         show: Callable[[int, str], object] = _unshown,
         finished: Callable[[int, Completion], object] = _unfinished,
     ) -> list[Completion]:
@@ -80,6 +81,7 @@ class Writer:
         Args:
             batch_size: prompts that are written together, of those that are near each other the
                 ones of about one length.
+            first_row: the number of the first prompt, by which its draws differ from another's.
             show: called with a prompt's place and the text that has become certain.
             finished: called with a prompt's place and all of its text, once that is over.
 
@@ -90,7 +92,7 @@ class Writer:
             self.check(prompt)
         completions: dict[int, Completion] = {}
         for places in _batches([len(prompt) for prompt in prompts], batch_size):
-            for place, completion in self._write(places, prompts, max_new_tokens, show):
+            for place, completion in self._write(places, prompts, max_new_tokens, first_row, show):
                 completions[place] = completion
                 finished(place, completion)
         return [completions[place] for place in range(len(prompts))]
@@ -100,6 +102,7 @@ class Writer:
         places: Sequence[int],
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
+        first_row: int,
         show: Callable[[int, str], object],
     ) -> list[tuple[int, Completion]]:
         streams = [TextStream(self.tokenizer, prompts[place], self._stops) for place in places]
@@ -116,7 +119,7 @@ class Writer:
             self._sampling,
             ends=ends,
             absent=self._absent,
-            rows=places,
+            rows=[first_row + place for place in places],
             is_done=lambda row, new: streams[row].is_stopped,
             tell=tell,
         )

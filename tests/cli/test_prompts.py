@@ -144,7 +144,7 @@ def test_weights_in_fewer_bits_write_too(folder: Path, tmp_path: Path, weights: 
         (["A", "--top-p", "0", "--temperature", "1"], "top-p 0.0: it has to be above 0"),
         (["A", "--min-p", "2", "--temperature", "1"], "min-p 2.0: it has to be from 0 to 1"),
         (["A", "--temperature", "-1"], "temperature -1.0: it has to be at least 0"),
-        (["A", "--repetition-penalty", "0"], "repetition penalty 0.0"),
+        (["A", "--repetition-penalty", "0"], "--repetition-penalty 0.0"),
         (["A", "--top-p", "0.9"], "at temperature 0 nothing is drawn; give a --temperature"),
         (["A", "--device", "abacus"], "device 'abacus': it has to be auto, cpu"),
         (["A", "--device", "cuda:99"], "GPUs here; take --device cpu"),

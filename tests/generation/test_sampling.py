@@ -117,7 +117,7 @@ def test_rounded_logits_are_narrowed_in_full_precision() -> None:
         ({"top_p": 1.01}, "top-p 1.01"),
         ({"min_p": -1.0}, "min-p -1.0: it has to be from 0 to 1"),
         ({"min_p": float("nan")}, "min-p nan"),
-        ({"repetition_penalty": 0.0}, "repetition penalty 0.0: it has to be above 0"),
+        ({"repetition_penalty": 0.0}, "repetition-penalty 0.0: it has to be above 0"),
         ({"seed": -1}, "seed -1"),
     ],
 )

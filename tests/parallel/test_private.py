@@ -23,6 +23,8 @@ PRIVATE: dict[str, tuple[str, ...] | None] = {
     # The step.
     "torch._foreach_norm": None,
     "torch._fused_rms_norm": None,
+    # Weights in 8 bits.
+    "torch._make_per_channel_quantized_tensor": None,
     # Meshes.
     "torch.distributed.distributed_c10d._set_pg_timeout": ("timeout", "group"),
     # The dry run.

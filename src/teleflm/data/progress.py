@@ -4,6 +4,7 @@ terminal, plain lines elsewhere."""
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -26,7 +27,7 @@ def byte_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(title, total, console.file.write, lambda count: f"{count / 1e6:.2f} MB")
+        lines = _Lines(title, total, console.file.write, _Unit("MB", 1e6, 1))
         yield lines.advance
         return
     columns = (
@@ -63,7 +64,7 @@ def item_progress(
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(title, total, console.file.write, lambda count: f"{count:,.0f} {things}")
+        lines = _Lines(title, total, console.file.write, _Unit(things, 1, 0))
         yield lines.advance
         return
     columns = (
@@ -74,15 +75,21 @@ def item_progress(
         yield lambda count: bar.advance(task, count)
 
 
+class _Unit(NamedTuple):
+    """What is counted, how many are one of `name`, and the digits behind the point."""
+
+    name: str
+    size: float
+    digits: int
+
+    def number(self, count: float, more: int = 0) -> str:
+        """So many, with some digits more."""
+        return f"{count / self.size:,.{self.digits + more}f}"
+
+
 class _Lines:
-    def __init__(
-        self,
-        title: str,
-        total: int,
-        write: Callable[[str], object],
-        form: Callable[[float], str],
-    ) -> None:
-        self._title, self._total, self._write, self._form = title, total, write, form
+    def __init__(self, title: str, total: int, write: Callable[[str], object], unit: _Unit) -> None:
+        self._title, self._total, self._write, self._unit = title, total, write, unit
         self._done = 0
         self._start = self._shown = time.monotonic()
 
@@ -94,9 +101,10 @@ class _Lines:
 
     def show(self) -> None:
         self._shown = time.monotonic()
+        unit = self._unit
         rate = self._done / max(self._shown - self._start, 1e-9)
         left = (self._total - self._done) / rate if rate else float("inf")
         self._write(
-            f"{self._title}: {self._form(self._done)} of {self._form(self._total)}, "
-            f"{self._form(rate)}/s, {left:.0f} s left\n"
+            f"{self._title}: {unit.number(self._done)} of {unit.number(self._total)} {unit.name}, "
+            f"{unit.number(rate, 1)} {unit.name}/s, {left:.0f} s left\n"
         )

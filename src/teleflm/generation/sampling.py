@@ -42,7 +42,7 @@ class Sampling:
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min-p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1"),
             (
-                "repetition penalty",
+                "repetition-penalty",
                 self.repetition_penalty,
                 0 < self.repetition_penalty < np.inf,
                 "above 0; 1 changes nothing",
@@ -50,7 +50,7 @@ class Sampling:
             ("seed", self.seed, self.seed >= 0, "at least 0"),
         ):
             if not makes_sense:
-                raise ConfigError(f"{name} {value}: it has to be {sense}")
+                raise ConfigError(f"--{name} {value}: it has to be {sense}")
 
 
 GREEDY = Sampling()

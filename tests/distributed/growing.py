@@ -35,7 +35,7 @@ def grow_into_shards(parent: Path, out: Path, sizes: dict[str, Any]) -> None:
     """Into a Hugging Face folder, with enough files for every rank."""
     model = read_manifest(find_checkpoint(parent)).model.model_copy(update=sizes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("teleflm.checkpoint.export._SHARD_BYTES", 60_000)
+        patch.setattr("teleflm.checkpoint.hub_format._SHARD_BYTES", 60_000)
         carry_out(plan_growth(parent, Growth(model, seed=5), kind="llama"), out)
 
 

@@ -2,7 +2,7 @@
 # lm-eval asks a Hugging Face model for the log-likelihood of an answer behind a context. An answer's
 # score, one would think, depends on nothing but the two. With lm-eval 0.4.13 it depends on what else
 # is asked: where another request's context and answer together are the same tokens, cut at another
-# another place ("A B" + "C D" and "A B C" + "D"), the shorter answer is scored at the position where
+# place ("A B" + "C D" and "A B C" + "D"), the shorter answer is scored at the position where
 # the longer one begins. `HFLM`'s argument `logits_cache`, on by default, does that; it is
 # for multiple choice, where contexts are equal. Rolling log-likelihood of a text that repeats
 # itself makes such requests by itself.

@@ -40,7 +40,7 @@ class Dimension(Strict):
     @model_validator(mode="after")
     def _is_one_kind(self) -> "Dimension":
         if self.choices is not None:
-            if self.model_fields_set != {"choices"}:
+            if self.log or (self.low, self.high, self.steps) != (None, None, None):
                 raise ValueError("give choices, or low and high, not both")
             if not self.choices:
                 raise ValueError("choices are empty; name at least one value")
@@ -76,8 +76,8 @@ class Dimension(Strict):
 
 
 def short(value: float) -> float:
-    """A number of six digits, which is easily copied."""
-    return float(f"{value:.6g}")
+    """A number of four digits, which is easily copied."""
+    return float(f"{value:.4g}")
 
 
 def stored(choice: Any) -> Any:

@@ -44,7 +44,12 @@ class Judge:
         self._trial = _study(seen, pruner=_pruner(pruner)).ask()
 
     def prunes(self, tenth: int, loss: float) -> bool:
-        """Whether the trial ends here; each tenth is told once, in order."""
+        """Whether the trial ends here; each tenth is told once, in order.
+
+        One without a finite loss is not judged: `faults` of the run say what that bears.
+        """
+        if math.isnan(loss):
+            return False
         self._trial.report(loss, tenth)
         return self._trial.should_prune()
 

@@ -84,9 +84,10 @@ class Space:
         self._config, self._source = config, source
         first = {key: self._first(dimension) for key, dimension in config.space.items()}
         self.base = self._checked(first)
+        # By name: in whatever order a file has them, the same is drawn.
         self.axes = [
-            Axis(key, dimension, isinstance(_at(self.base, key), int))
-            for key, dimension in config.space.items()
+            Axis(key, config.space[key], isinstance(_at(self.base, key), int))
+            for key in sorted(config.space)
         ]
         for axis in self.axes:
             for end in axis.ends:
@@ -127,20 +128,9 @@ class Space:
         """What Optuna draws from, by key."""
         return {axis.key: axis.distribution for axis in self.axes}
 
-    def run(self, values: Values, run_dir: Path, seed: int) -> RunConfig:
-        """The run of a combination.
-
-        Raises:
-            ConfigError: these values together make no run.
-        """
-        data = copy.deepcopy(self._config.run)
-        for key, value in values.items():
-            set_value(data, key, value)
-        return resolve_config({**data, "run_dir": str(run_dir), "seed": seed}, "run")
-
     def _checked(self, values: Values, key: str | None = None) -> RunConfig:
         try:
-            return self.run(values, Path(self._config.sweep_dir), self._seed)
+            return run_of(self._config, values, Path(self._config.sweep_dir), self._seed)
         except ConfigError as error:
             about = values if key is None else {key: values[key]}
             told = ", ".join(f"{name} = {value!r}" for name, value in about.items())
@@ -151,6 +141,19 @@ class Space:
         # Not yet known to be a number.
         seeds = self._config.seeds
         return seeds[0] if isinstance(seeds, tuple) else self._config.run.get("seed", 0)
+
+
+def run_of(config: SweepConfig, values: Values, run_dir: Path, seed: int) -> RunConfig:
+    """The run of a combination.
+
+    Raises:
+        ConfigError: these values together make no run.
+        CheckpointError: there is no such checkpoint as it starts from.
+    """
+    data = copy.deepcopy(config.run)
+    for key, value in values.items():
+        set_value(data, key, value)
+    return resolve_config({**data, "run_dir": str(run_dir), "seed": seed}, "run")
 
 
 def _at(run: RunConfig, dotted: str) -> Any:

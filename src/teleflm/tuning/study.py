@@ -31,11 +31,11 @@ from teleflm.tuning.sampling import choose, quiet
 from teleflm.tuning.space import Space, Values, values_of
 from teleflm.tuning.trial import Outcome
 
-CONFIG = "sweep.yaml"
+CONFIG = "config.yaml"
 # Another worker begins a trial in a second; at the first one it may be writing the tables.
 _PATIENCE = 120.0
 # Attributes of the study, and of a trial.
-_SWEEP, _DTYPE, _UNSEEN, _OUTCOME = "sweep", "dtype", "unseen", "outcome"
+_SWEEP, _DTYPE, _UNSEEN, OUTCOME = "sweep", "dtype", "unseen", "outcome"
 _STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -112,7 +112,7 @@ class Study:
                 self._storage.set_trial_intermediate_value(key, tenth, loss)
             for name, mark in outcome.marks.items():
                 self._storage.set_trial_system_attr(key, name, mark)
-            self._storage.set_trial_user_attr(key, _OUTCOME, record_of(outcome))
+            self._storage.set_trial_user_attr(key, OUTCOME, record_of(outcome))
             value = outcome.loss
             if outcome.state == "pruned" and outcome.tenths:
                 last = list(outcome.tenths.values())[-1]
@@ -166,9 +166,9 @@ class Study:
         """
         name = study_name(self._config)
         found = [each for each in self._storage.get_all_studies() if each.study_name == name]
-        if not found and any(self._trials.glob("[0-9]*")):
+        if not found and ((self._folder / CONFIG).exists() or any(self._trials.glob("[0-9]*"))):
             raise ConfigError(
-                f"{self._trials}: has the trials of a study that is not in the storage; give "
+                f"{self._folder}: has a run, or trials whose study is not in the storage; give "
                 "another sweep_dir, or the storage that the study is in"
             )
         minimize = [StudyDirection.MINIMIZE]
@@ -185,8 +185,8 @@ class Study:
 
 
 def study_name(config: SweepConfig) -> str:
-    """The study's name in its storage: that of the sweep's folder."""
-    return Path(config.sweep_dir).resolve().name
+    """The study's name: in a storage that others may use too, that of the sweep's folder."""
+    return "sweep" if config.storage is None else Path(config.sweep_dir).resolve().name
 
 
 def open_storage(config: SweepConfig) -> BaseStorage:

@@ -72,9 +72,7 @@ def _work(
                 done += steps
                 advance(steps)
 
-            outcome = run_trial(
-                config, space, study.dtype, trial.values, trial.folder, trial.seen, count
-            )
+            outcome = run_trial(config, study.dtype, trial.values, trial.folder, trial.seen, count)
             study.finish(trial.number, outcome)
             if left := planned - done:
                 # What a pruned trial left out, or one that was taken up had behind it.

@@ -29,7 +29,7 @@ from teleflm.tuning.criteria import (
 )
 from teleflm.tuning.pruning import Prune, PrunedError
 from teleflm.tuning.sampling import Judge
-from teleflm.tuning.space import Space, Values
+from teleflm.tuning.space import Values, run_of
 
 State = Literal["complete", "pruned", "diverged", "invalid"]
 Advance = Callable[[int], object]
@@ -71,7 +71,6 @@ class _Counted(Hook):
 
 def run_trial(
     config: SweepConfig,
-    space: Space,
     dtype: Precision,
     values: Values,
     folder: Path,
@@ -91,7 +90,7 @@ def run_trial(
     reason = ""
     for seed, run_dir in run_folders(config, folder).items():
         try:
-            run = settled_dtype(space.run(values, run_dir, seed), dtype)
+            run = settled_dtype(run_of(config, values, run_dir, seed), dtype)
         except ConfigError as error:
             return Outcome("invalid", reason=str(error))
         hooks = [Metrics(), TensorBoard(), Evaluate(), SaveCheckpoints(), _Counted(advance)]

@@ -23,6 +23,7 @@ from teleflm.cli import (
     inspect,
     plan,
     series,
+    sweep,
     tokenizer,
     train,
     verify,
@@ -89,6 +90,7 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(series.series)
+app.add_typer(sweep.app, name="sweep")
 app.command()(grow.grow)
 app.command()(verify.verify)
 app.command()(plan.plan)

@@ -32,6 +32,13 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value]…", help="Settings laid over it.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Run no trial; check that µP holds for its model."),
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="With --check, print one JSON object instead.")
+    ] = False,
 ) -> None:
     """Run the trials of a sweep, or those that are left; `run` need not be written.
 
@@ -48,6 +55,13 @@ def run(
         raise missing_extra(error) from error
 
     config = load_sweep(sweep, overrides or ())
+    if check:
+        from teleflm.cli.coordinates import run_check
+
+        run_check(config, str(sweep), json)
+        return
+    if json:
+        raise typer.BadParameter("it prints a check; add --check", param_hint="--json")
     study = run_sweep(config, str(sweep))
     _show(findings(config, study.trials()))
     typer.echo(f"the page: teleflm sweep report {config.sweep_dir}")

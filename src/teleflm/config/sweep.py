@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from teleflm.config.base import PathText, Strict, apply_overrides, build, read_yaml
+from teleflm.config.coordinates import CheckConfig
 from teleflm.errors import ConfigError
 
 Sampler = Literal["tpe", "random", "grid"]
@@ -101,6 +102,7 @@ class SweepConfig(Strict):
         workers: processes that run trials at a time, on a share of the cores each.
         seed: of the sampler.
         storage: a database's URL, or a journal file's path; else SQLite in `sweep_dir`.
+        check: what `--check` measures; the trials know nothing of it.
     """
 
     sweep_dir: PathText
@@ -113,6 +115,7 @@ class SweepConfig(Strict):
     workers: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     storage: PathText | None = None
+    check: CheckConfig = CheckConfig()
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> "SweepConfig":

@@ -82,7 +82,7 @@ class Space:
 
     def __init__(self, config: SweepConfig, source: str) -> None:
         self._config, self._source = config, source
-        first = {key: self._first(dimension) for key, dimension in config.space.items()}
+        first = first_values(config)
         self.base = self._checked(first)
         # By name: in whatever order a file has them, the same is drawn.
         self.axes = [
@@ -97,10 +97,6 @@ class Space:
                 self._checked(self.combination(number))
         mixture = open_domains(self.base.data.path, self.base.data.tokenizer)
         with_vocabulary(self.base, mixture.vocab_size)
-
-    @staticmethod
-    def _first(dimension: Dimension) -> Any:
-        return dimension.low if dimension.choices is None else dimension.choices[0]
 
     @cached_property
     def trials(self) -> int:
@@ -141,6 +137,27 @@ class Space:
         # Not yet known to be a number.
         seeds = self._config.seeds
         return seeds[0] if isinstance(seeds, tuple) else self._config.run.get("seed", 0)
+
+
+def first_values(config: SweepConfig) -> Values:
+    """The first value of each key: where its range begins, or its first choice."""
+    return {
+        key: each.low if each.choices is None else each.choices[0]
+        for key, each in config.space.items()
+    }
+
+
+def first_run(config: SweepConfig, source: str) -> RunConfig:
+    """The run of the first values, for its model and optimizer; its data need not be there.
+
+    Raises:
+        ConfigError: it makes no sense.
+        CheckpointError: there is no such checkpoint as it starts from.
+    """
+    try:
+        return run_of(config, first_values(config), Path(config.sweep_dir), 0)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def run_of(config: SweepConfig, values: Values, run_dir: Path, seed: int) -> RunConfig:

@@ -190,3 +190,19 @@ def test_a_file_that_is_there_stays_and_one_that_is_not_is_named(
     assert json.loads(file.read_text()) == {"prompt": "A"}
     done = teleflm("generate", str(folder), "--prompts", str(tmp_path / "none.jsonl"))
     assert done.code == 2 and "none.jsonl" in done.err
+
+
+def test_half_a_surrogate_in_another_field_stays(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"prompt": "A ship", "note": "\ud800 那船"}
+    generate(folder, prompts=prompts_file(tmp_path, [line]), max_new_tokens=2)
+    found = capsys.readouterr().out
+    assert json.loads(found)["note"] == line["note"] and "那船" in found
+    generate(
+        folder,
+        prompts=prompts_file(tmp_path, [line]),
+        max_new_tokens=2,
+        out=tmp_path / "out.jsonl",
+    )
+    assert (tmp_path / "out.jsonl").read_text() == found

@@ -1,6 +1,7 @@
 """teleflm generate."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # What a record of --prompts gets.
 _WRITTEN = ("text", "finish", "tokens")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def generate(
@@ -135,9 +137,14 @@ class _Finished(dict[int, "Completion"]):
         """Write one of them out."""
         completion = self.pop(place)
         written = {key: getattr(completion, key) for key in _WRITTEN}
-        record = {**self._records[place], **written}
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = json.dumps({**self._records[place], **written}, ensure_ascii=False)
+        # Half a surrogate in another field is no character, and stays escaped as it came.
+        self._file.write(_SURROGATES.sub(_escaped, line) + "\n")
         self._file.flush()
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    return f"\\u{ord(surrogate[0]):04x}"
 
 
 @contextmanager

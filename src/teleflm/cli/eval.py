@@ -105,14 +105,17 @@ def evaluate(
 
     if out is not None and not compare:
         raise ConfigError("--out writes the page of a comparison; add --compare, or leave it out")
-    if include is not None and tasks is None:
-        raise ConfigError("--include has task files; name the tasks with --tasks")
-    asked = None
-    if tasks is not None:
-        names = [name for name in tasks.split(",") if name]
-        if not names:
-            raise ConfigError("--tasks names no task; give one or more, with commas between them")
-        asked = TaskSettings(names, include, few_shot, limit, apply_chat_template, run_code)
+    if out is not None and out.exists():
+        raise ConfigError(f"{out}: is there already; remove it, or give another --out")
+    names = [name for name in (tasks or "").split(",") if name]
+    asked = TaskSettings(names, include, few_shot, limit, apply_chat_template, run_code)
+    if tasks is not None and not names:
+        raise ConfigError("--tasks names no task; give one or more, with commas between them")
+    if tasks is None and asked != TaskSettings([]):
+        raise ConfigError(
+            "--include, --few-shot, --limit, --apply-chat-template and --run-code say how tasks "
+            "are asked; name the tasks with --tasks"
+        )
     parallel = None
     if layout is not None:
         keys = apply_overrides({}, layout.split(","))
@@ -127,7 +130,7 @@ def evaluate(
         text_length=sequence_length,
         precision=dtype,
         parallel=parallel,
-        tasks=asked,
+        tasks=None if tasks is None else asked,
     )
     targets = [target for path in checkpoints for target in _targets(path)]
     found = _evaluated(targets, settings, compare)

@@ -36,7 +36,7 @@ Stop = Annotated[
 Seed = Annotated[int, typer.Option(max=2**63 - 1, help="Of the draws above temperature 0.")]
 Precision = Annotated[
     Literal["fp32", "bf16", "int8"],
-    typer.Option("--weights", help="What weights are kept in; int8 on a CPU alone."),
+    typer.Option("--weights", help="What weights are kept in; int8 on an x86 CPU alone."),
 ]
 Device = Annotated[
     str, typer.Option(help="cpu or cuda, cuda:1 …; auto takes a GPU where there is one.")

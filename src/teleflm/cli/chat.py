@@ -34,8 +34,8 @@ def chat(
     """Talk with a model that has a chat template.
 
     Each line is a turn. /reset forgets what was said, /quit or Ctrl-D ends the chat, Ctrl-C ends
-    an answer. When the context is full, the oldest exchanges are forgotten, and a note says so. Lines
-    from a pipe are turns too.
+    an answer. When the context is full, the oldest exchanges are forgotten, and a note says so.
+    Lines from a pipe are turns too.
 
     Example: teleflm chat exports/chat --temperature 0.7 --repetition-penalty 1.03
     """

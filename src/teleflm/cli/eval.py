@@ -25,7 +25,7 @@ def evaluate(
     checkpoints: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CKPT|DIR...",
+            metavar="CKPT|DIR",
             help="Run folders, checkpoints, Hugging Face model folders, or a series' folder.",
         ),
     ],
@@ -33,34 +33,37 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="STORE|PATH",
-            help="A token store, or text; the run's own store unless given or with --tasks.",
+            help="A token store, or text; by default the run's own store, with --tasks none.",
         ),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="All of a store, not what is held out of it alone.")
+        bool, typer.Option("--all", help="All of a store, not its held-out part alone.")
     ] = False,
     tasks: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Tasks of lm-eval, or of --include.")
     ] = None,
     include: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Task files of your own.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder with task files of your own.")
     ] = None,
     few_shot: Annotated[
         int | None,
-        typer.Option(min=0, help="Examples that tasks show; their own number unless given."),
+        typer.Option(min=0, help="Examples shown with each question; by default the task's."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Documents of each task; all unless given.")
+        int | None,
+        typer.Option(min=1, help="Only the first N documents of each task.", metavar="N"),
     ] = None,
     apply_chat_template: Annotated[
         bool,
-        typer.Option("--apply-chat-template", help="Write what tasks ask by the model's template."),
+        typer.Option(
+            "--apply-chat-template", help="Write questions as chats, by the model's template."
+        ),
     ] = False,
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Let tasks run code that the model wrote.")
     ] = False,
     sequence_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens that are predicted at once.")
+        int | None, typer.Option(min=1, help="Tokens that are read at once; by default the run's.")
     ] = None,
     windows: Annotated[
         Literal["disjoint", "rolling"],
@@ -68,10 +71,10 @@ def evaluate(
     ] = "disjoint",
     tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="The most to predict of each domain; else all."),
+        typer.Option(min=1, help="At most so many tokens of each domain; by default all."),
     ] = None,
     dtype: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="What products are computed in.")
+        Literal["fp32", "bf16"], typer.Option(help="Precision of matrix products.")
     ] = "fp32",
     text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
     domain_by: Annotated[str, typer.Option(help=DOMAIN_BY_HELP)] = "record",
@@ -79,11 +82,14 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="tp=N,pp=N",
-            help="How ranks under torchrun have a model together; each has it whole unless given.",
+            help="How ranks under torchrun share a model; by default each has it whole.",
         ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show the models beside each other.")
+        bool,
+        typer.Option(
+            "--compare", help="Show the models beside each other, on the first one's text."
+        ),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="With --compare, write a page too.")

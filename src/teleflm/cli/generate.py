@@ -23,11 +23,11 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def generate(
     checkpoint: options.Checkpoint,
     prompt: Annotated[
-        str | None, typer.Argument(help="The text to go on from; may be empty.")
+        str | None, typer.Argument(metavar="PROMPT", help="The text to go on from; may be empty.")
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.jsonl", help="Records with a prompt each, in place of PROMPT."),
+        typer.Option(metavar="FILE.jsonl", help="In place of PROMPT, records with a prompt each."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 64,
     temperature: options.Temperature = 0.0,
@@ -40,13 +40,13 @@ def generate(
     weights: options.Precision = "fp32",
     device: options.Device = "auto",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Of the prompts in a file, so many are written together.")
+        int, typer.Option(min=1, help="How many prompts of the file are written together.")
     ] = 16,
     out: Annotated[
-        Path | None, typer.Option(help="Where the records go; standard output unless given.")
+        Path | None, typer.Option(help="Where the records of --prompts go; else standard output.")
     ] = None,
 ) -> None:
-    """Print a text and the model's continuation of it as it is written, or those of a file.
+    """Print a prompt and the model's continuation, or write those of a file of prompts.
 
     Example: teleflm generate runs/nano "In the beginning" --max-new-tokens 40
     """

@@ -118,6 +118,7 @@ def test_a_series_page_shows_its_stages_until_they_train_on(
         (("--include", "{tasks}"), "name the tasks with --tasks"),
         (("--few-shot", 0), "name the tasks with --tasks"),
         (("--out", "page.html"), "add --compare"),
+        (("{run}", "--compare"), "is named twice"),
         (("--compare", "--out", "{tasks}/tiny_text.yaml"), "is there already"),
         (("--tasks", "tiny_choice", "--include", "nowhere"), "--include nowhere: no such folder"),
         (
@@ -137,7 +138,7 @@ def test_bad_input_is_named(
     options: tuple[object, ...],
     message: str,
 ) -> None:
-    given = [str(o).format(corpus=corpus, tasks=folder) for o in options]
+    given = [str(o).format(corpus=corpus, tasks=folder, run=run) for o in options]
     code, _, err = teleflm("eval", run, *given)
     assert code == 2 and message in err and "Traceback" not in err
 

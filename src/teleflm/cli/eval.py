@@ -1,6 +1,7 @@
 """teleflm eval."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -139,6 +140,9 @@ def evaluate(
         tasks=None if tasks is None else asked,
     )
     targets = [target for path in checkpoints for target in _targets(path)]
+    twice = [name for name, count in Counter(each.name for each in targets).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]}: is named twice; name each model once")
     found = _evaluated(targets, settings, compare)
     if found is None:
         return  # another rank tells it

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,24 +101,35 @@ def _write_many(
     batch_size: int,
     out: Path | None,
 ) -> None:
+    from teleflm.cleaning.stopping import terminable
     from teleflm.cli.progress import count_progress
+    from teleflm.errors import StoppedError
 
     prompts = [_encoded(writer, where, record["prompt"]) for where, record in records]
     done = 0
-    with (
-        _opened(out) as file,
-        _in_order(file, [record for _, record in records]) as finished,
-        count_progress("writing", "texts") as progress,
-    ):
+    try:
+        with (
+            terminable(),
+            _opened(out) as file,
+            _in_order(file, [record for _, record in records]) as finished,
+            count_progress("writing", "texts") as progress,
+        ):
 
-        def count(place: int, completion: "Completion") -> None:
-            nonlocal done
-            finished[place] = completion
-            done += 1
-            if done % batch_size == 0 or done == len(records):
-                progress(done, len(records))
+            def count(place: int, completion: "Completion") -> None:
+                nonlocal done
+                finished[place] = completion
+                done += 1
+                if done % batch_size == 0 or done == len(records):
+                    progress(done, len(records))
 
-        writer.write(prompts, max_new_tokens, batch_size=batch_size, finished=count)
+            writer.write(prompts, max_new_tokens, batch_size=batch_size, finished=count)
+    except (KeyboardInterrupt, StoppedError) as stop:
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+        raise StoppedError(
+            number,
+            f"{done:,} of {len(records):,} texts are written; the same command begins anew, and "
+            "wants another --out",
+        ) from None
 
 
 class _Finished(dict[int, "Completion"]):

@@ -18,7 +18,7 @@ def facts() -> dict[str, Any]:
             "name": name,
             "sizes": SIZES,
             "levels": {kind: [[1.0, 2.0, 3.0]] * 3 for kind in kinds},
-            "updates": {kind: [[1.0, 0.0]] * 3 for kind in kinds},
+            "updates": {kind: [[1.0, 0.0], [2.0, None], [None, None]] for kind in kinds},
             "shrinkage": {} if name == "depth" else {"matrix": [0.1] * 3, "vector": [0.1] * 3},
         }
         for name in ("width", "depth")

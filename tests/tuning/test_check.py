@@ -1,5 +1,6 @@
 """The coordinate check passes what is right, and notices each exponent that is wrong."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -147,7 +148,9 @@ def test_a_model_that_is_thrown_away_fails_and_is_json(monkeypatch: pytest.Monke
     monkeypatch.setattr(Parameter, "init_std", lambda *_: 0.0)
     result = checked(config=SMALL.model_copy(update={"widths": (16, 24, 32)}))
     assert not result.passed
-    assert result.to_json()["slopes"]["width/init/logits"] is None
+    record = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert record["slopes"]["width/init/logits"] is None
+    assert record["families"][0]["shrinkage"]["matrix"] == [None] * 3
 
 
 def test_proxies_differ_in_their_width_alone() -> None:

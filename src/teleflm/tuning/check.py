@@ -96,15 +96,15 @@ class CheckResult:
         return not self.wrong
 
     def to_json(self) -> dict[str, Any]:
-        """`slopes`, `passed`, what theory says, and what was measured."""
+        """`slopes`, `passed`, what theory says, and what was measured; null is no finite number."""
         slopes = self.slopes
         return {
             "passed": self.passed,
-            "slopes": {s.name: s.value if math.isfinite(s.value) else None for s in slopes},
-            "theory": {s.name: s.theory for s in slopes if s.theory is not None},
-            "wrong": [s.name for s in self.wrong],
+            "slopes": {slope.name: _plain(slope.value) for slope in slopes},
+            "theory": {slope.name: slope.theory for slope in slopes if slope.theory is not None},
+            "wrong": [slope.name for slope in self.wrong],
             "tolerance": self.config.tolerance,
-            "families": [vars(family) for family in self.families],
+            "families": [_plain(vars(family)) for family in self.families],
         }
 
 
@@ -195,6 +195,15 @@ def _by_quantity(found: Sequence[Sequence[Sequence[Means]]]) -> dict[str, list[l
         ]
         for kind in found[0][0][0]
     }
+
+
+def _plain(value: Any) -> Any:
+    """Without numbers that JSON does not have, as those of a model that blew up."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(values: Sequence[float]) -> float:

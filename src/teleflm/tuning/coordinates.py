@@ -92,8 +92,8 @@ def small_rates(model: ModelConfig, optimizer: OptimizerConfig) -> OptimizerConf
 def zipfian(vocabulary: int, shape: tuple[int, int], seed: int) -> Tensor:
     """Token ids whose frequencies are 1/rank, as those of words are.
 
-    These frequencies are what text teaches first, alike in every batch. Of uniform tokens a step
-    learns noise alone, whose products grow as √width where those of text do as the width.
+    These frequencies are what text teaches first, alike in every batch. Uniform tokens teach noise,
+    and what is learnt of it does not add up on other tokens: logits then change less where wider.
     """
     generator = torch.Generator().manual_seed(seed)
     frequencies = 1 / torch.arange(1, vocabulary + 1, dtype=torch.float64)

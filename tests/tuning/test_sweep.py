@@ -23,7 +23,7 @@ from teleflm.files import read_jsonl
 from teleflm.tuning.findings import findings, read_sweep
 from teleflm.tuning.sampling import Judge, choose
 from teleflm.tuning.space import Space
-from teleflm.tuning.study import OUTCOME
+from teleflm.tuning.study import OUTCOME, Study
 from teleflm.tuning.sweep import run_sweep
 from tests.tiny import At, poison
 from tests.tuning.sweeping import SPACE, sweep_fields, write_sweep
@@ -141,13 +141,35 @@ def test_halving_knows_the_rungs_of_those_before_it() -> None:
     assert judged("halving", [1.0] * 9, [other]) is None
 
 
-def test_a_pruned_trial_is_told_and_found_again(store: TokenStore, tmp_path: Path) -> None:
-    rates = [3e-2, 2e-2, 4e-2, 5e-2, 6e-2, 1e-5]
-    space = {MATRIX: {"choices": rates}}
-    config = sweep(store.path, tmp_path / "s", space=space, sampler="grid", trials=None, seed=14)
+def test_a_pruned_trial_is_told_and_found_again(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = {"space": {MATRIX: {"choices": [3e-2, 2e-2, 4e-2, 5e-2, 6e-2, 1e-5]}}, "seed": 14}
+    # A checkpoint is saved just before it is pruned, after its third tenth.
+    run_keys = {"checkpoint": {"every": 3}}
+    config = sweep(
+        store.path,
+        tmp_path / "s",
+        run=run_keys,
+        sampler="grid",
+        trials=None,
+        pruner="median",
+        **grid,
+    )
     # The worst of them comes last.
     assert Space(config, "s").combination(5)[MATRIX] == 1e-5
-    config = config.model_copy(update={"pruner": "median"})
+    finish = Study.finish
+
+    def die_unheard(study: Study, number: int, outcome: Any) -> None:
+        if number == 5:
+            raise KeyboardInterrupt
+        finish(study, number, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "finish", die_unheard)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    assert read_sweep(tmp_path / "s")[1][5].state == TrialState.RUNNING
     trials = run(config)
     assert trials[5].state == TrialState.PRUNED
     assert list(trials[5].intermediate_values) == [1, 2, 3]
@@ -322,9 +344,9 @@ def test_killed_and_shared_sweeps_have_the_trials_of_one_left_alone(
 
 @pytest.mark.slow
 def test_workers_of_one_command(store: TokenStore, tmp_path: Path, alone: SweepConfig) -> None:
-    config = alone.model_copy(update={"sweep_dir": str(tmp_path / "s"), "workers": 2})
-    found = run(config)
-    _, expected = read_sweep(Path(alone.sweep_dir))
+    changes = {"sweep_dir": str(tmp_path / "s"), "workers": 2, "trials": 2}
+    found = run(alone.model_copy(update=changes))
+    expected = read_sweep(Path(alone.sweep_dir))[1][:2]
     assert [(t.params, t.state) for t in found] == [(t.params, t.state) for t in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-4)
@@ -398,10 +420,10 @@ def test_what_makes_no_run_is_found_before_the_first_trial(
 def test_storages(store: TokenStore, tmp_path: Path, alone: SweepConfig) -> None:
     journal = str(tmp_path / "journal.log")
     config = alone.model_copy(update={"sweep_dir": str(tmp_path / "s"), "storage": journal})
-    once = config.model_copy(update={"trials": 2})
-    run(once)
-    assert ended(run(config)) == ended(read_sweep(Path(alone.sweep_dir))[1])
-    assert ended(read_sweep(tmp_path / "s")[1]) == ended(read_sweep(Path(alone.sweep_dir))[1])
+    run(config.model_copy(update={"trials": 1}))
+    expected = ended(read_sweep(Path(alone.sweep_dir))[1][:2])
+    assert ended(run(config.model_copy(update={"trials": 2}))) == expected
+    assert ended(read_sweep(tmp_path / "s")[1]) == expected
     for storage in ("postgresql://me:secret@host/sweeps", str(tmp_path / "no" / "file.log")):
         with pytest.raises(ConfigError, match="cannot be opened") as refused:
             run(config.model_copy(update={"storage": storage}))

@@ -23,7 +23,7 @@ def sweep_fields(store: Path, sweep_dir: Path, run: Any = None, **fields: Any) -
     }
     keys = run_fields(store, sweep_dir, **sections)
     del keys["run_dir"]
-    return {"sweep_dir": str(sweep_dir), "run": keys, "space": SPACE, "trials": 4, **fields}
+    return {"sweep_dir": str(sweep_dir), "run": keys, "space": SPACE, "trials": 3, **fields}
 
 
 def write_sweep(path: Path, fields: dict[str, Any]) -> Path:

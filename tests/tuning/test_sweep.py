@@ -407,6 +407,11 @@ Change = Callable[[dict[str, Any]], object]
             {},
             r"with data\.sequence_length = 80: .* more than max_position_embeddings 64",
         ),
+        (
+            {"model.vocab_size": {"choices": [400, 300]}},
+            {},
+            r"with model\.vocab_size = 300: model\.vocab_size 300 is less than the token store's",
+        ),
         ({"training.steps": {"low": 1.5, "high": 3.0}}, {}, r"training\.steps: Input should be a"),
         ({"training": {"low": 1.5, "high": 3.0}}, {}, r"training = 1\.5: run: training: .* object"),
         ({}, {"seed": "x"}, "seed: Input should be a valid integer"),

@@ -83,20 +83,22 @@ class Space:
     def __init__(self, config: SweepConfig, source: str) -> None:
         self._config, self._source = config, source
         first = first_values(config)
+        self._vocabulary: int | None = None
         self.base = self._checked(first)
+        data = self.base.data
+        self._vocabulary = open_domains(data.path, data.tokenizer).vocab_size
         # By name: in whatever order a file has them, the same is drawn.
         self.axes = [
             Axis(key, config.space[key], isinstance(_at(self.base, key), int))
             for key in sorted(config.space)
         ]
+        self._checked(first)
         for axis in self.axes:
             for end in axis.ends:
                 self._checked({**first, axis.key: end}, axis.key)
         if config.sampler == "grid":
             for number in range(min(self.trials, _LOOKED_AT)):
                 self._checked(self.combination(number))
-        mixture = open_domains(self.base.data.path, self.base.data.tokenizer)
-        with_vocabulary(self.base, mixture.vocab_size)
 
     @cached_property
     def trials(self) -> int:
@@ -126,7 +128,9 @@ class Space:
 
     def _checked(self, values: Values, key: str | None = None) -> RunConfig:
         try:
-            return run_of(self._config, values, Path(self._config.sweep_dir), self._seed)
+            run = run_of(self._config, values, Path(self._config.sweep_dir), self._seed)
+            with_vocabulary(run, self._vocabulary)
+            return run
         except ConfigError as error:
             about = values if key is None else {key: values[key]}
             told = ", ".join(f"{name} = {value!r}" for name, value in about.items())

@@ -1,6 +1,5 @@
 """`teleflm sweep`: trial after trial, in this process or in several, until all are done."""
 
-import gc
 import multiprocessing
 import signal
 import sys
@@ -60,8 +59,6 @@ def _work(
 ) -> None:
     """Run trials until there is none to begin."""
     planned = space.base.training.steps * len(config.run_seeds)
-    # What there is stays; looked through after each run it would cost a third of a second.
-    gc.freeze()
     while True:
         if stop.signal_number is not None:
             raise StoppedError(stop.signal_number, f"all trials are saved; {_GOES_ON}")

@@ -131,6 +131,7 @@ def growths(
         "head_dim": draw(st.sampled_from([2, 4, 6])),
         "max_position_embeddings": 33,
         "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-5, 1e-3])),
+        "parametrization": draw(st.sampled_from(["mup", "standard"])),
         "mup_base_width": draw(st.sampled_from([8, 256])),
         "matrix_init_std": 0.05,
         "vector_init_std": 0.05,

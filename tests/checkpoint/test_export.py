@@ -75,7 +75,9 @@ GROWN = PLAIN.model_copy(
     }
 )
 KINDS = formats_of(PLAIN)
+MULTIPLYING: tuple[HubKind, ...] = ("granite", "teleflm")
 MODELS = {"plain": PLAIN, "odd": ODD}
+STANDARD = ODD.model_copy(update={"parametrization": "standard"})
 TEXT = "In the beginning 天地玄黃 </s> x = 12  "
 NEW = 32
 
@@ -155,6 +157,9 @@ def root(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, model in MODELS.items():
         for kind in KINDS:
             export(source_of(model, tokenizer=tokenizer_dir), root / f"{name}-{kind}", kind)
+    for kind in MULTIPLYING:
+        standard = source_of(STANDARD, tokenizer=tokenizer_dir)
+        export(standard, root / f"standard-{kind}", kind)
     odd = source_of(ODD, tokenizer=tokenizer_dir)
     export(odd, root / "bf16-llama", "llama", "bf16")
     with pytest.MonkeyPatch.context() as patch:
@@ -205,6 +210,21 @@ def test_transformers_computes_the_same_function(
     # transformers renames what it passes a cache as: taken in silence, text with it would be wrong.
     assert got["greedy"] == got["uncached"] == greedy
     assert got["padded"] == greedy
+
+
+@pytest.mark.parametrize("kind", MULTIPLYING)
+def test_without_mup_the_multipliers_have_no_width(
+    found: dict[str, dict[str, Any]], root: Path, kind: HubKind
+) -> None:
+    network = build_model(STANDARD, weights_of(STANDARD), torch.float32)
+    assert float(network.logit_multiplier) == 0.61
+    with torch.no_grad():
+        ours = network(tokens())
+    assert relative_error(ours, found[f"standard-{kind}"]["logits"]) <= 1e-5
+    # The files cannot say which parametrization it was; µP gives the same logits.
+    back = load(root / f"standard-{kind}")
+    assert back.config.parametrization == "mup"
+    assert back.config.logit_multiplier == pytest.approx(0.61, rel=1e-15)
 
 
 @pytest.mark.parametrize("kind", KINDS)

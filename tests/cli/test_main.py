@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,13 @@ def test_help_fits_and_has_an_example(
     code, out, err = teleflm(*verb, "--help")
     assert (code, err) == (0, "")
     assert f"Example: teleflm {' '.join(verb)} " in out.replace("\n", " ")
-    assert max(map(len, out.splitlines())) <= 80
+    lines = [line.strip() for line in out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert not re.search(r"\{[a-z]+\}", lines[1]), "an argument by its name in the code"
+    prose = lines[: next(i for i, line in enumerate(lines) if line.startswith("╭"))]
+    for line, below in pairwise(prose):
+        # Lines end where the page does, not where the docstring's did.
+        assert not (line and below) or len(f"{line} {below.split()[0]}") > 78
 
 
 def test_a_bare_command_shows_its_help_and_is_a_usage_error(teleflm: Command) -> None:

@@ -95,6 +95,14 @@ def test_text_has_the_figures_of_a_store_made_of_it(
     assert 0 <= sum(sizes) - whole.bytes <= 3 * 12
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_progress_of_a_store_counts_its_text(store: TokenStore, whole: bool) -> None:
+    domains = store.domains.values()
+    train = sum(counts.bytes for counts in domains) if whole else 0
+    text = open_text(store.path, store.tokenizer, whole, Reading())
+    assert text.bytes == train + sum(counts.held_out_bytes for counts in domains)
+
+
 def test_of_what_is_enough_no_more_is_cut(
     scorer: Scorer, store: TokenStore, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from teleflm.certificate.function import relative_error
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.errors import GrowthError
-from teleflm.growth.fold import folded
+from teleflm.growth.fold import folded, folded_model
 from teleflm.growth.grow import Growth, grow, grow_lazily
 from teleflm.growth.maps import GrowthMap
 from teleflm.growth.operators import new_lines, on_any_line
@@ -175,12 +175,32 @@ def test_heads_grow_within_their_groups() -> None:
         ({"head_dim": 8}, "head_dim must stay 6"),
         ({"vocab_size": 54}, "vocab_size must stay 53"),
         ({"rope_theta": 5e5}, "rope_theta must stay"),
+        ({"parametrization": "standard"}, "parametrization must stay mup .* has standard"),
         ({"rms_norm_eps": 1e-6}, "rms_norm_eps must stay"),
     ],
 )
 def test_what_masks_cannot_do_is_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(GrowthError, match=words):
         grow(trained_state(PARENT, 1), PARENT.model_copy(update=change), ramp=4)
+
+
+def test_without_mup_no_width_is_in_the_ramp() -> None:
+    standard = {"parametrization": "standard"}
+    parent, child = PARENT.model_copy(update=standard), CHILD.model_copy(update=standard)
+    ramp = ramp_between(parent, child, 0.5)
+    assert ramp.effective_width == 24 + 13 / 4
+    assert ramp.mup_ratio == 1.0
+    assert ramp.logit_multiplier == pytest.approx((0.7 * 1.9) ** 0.5, rel=1e-14)
+    assert ramp_between(parent, child, 0.0).logit_multiplier == 0.7
+    # Rates on the ramp, and the folded model in its middle.
+    learner = Learner(grow(trained_state(parent, 1), child, ramp=4, seed=3), OPTIMIZER)
+    for step in (1, 2):
+        _trained_more(learner, step)
+        rates = {g["is_matrix_like"]: g["lr"] for g in learner.optimizer.param_groups}
+        decays = {g["weight_decay"] for g in learner.optimizer.param_groups}
+        assert rates == {True: OPTIMIZER.matrix_learning_rate, False: OPTIMIZER.learning_rate}
+        assert decays == {OPTIMIZER.weight_decay}
+    assert folded_model(child, ramp).logit_multiplier == ramp.logit_multiplier
 
 
 def test_an_open_ramp_is_not_grown_again() -> None:

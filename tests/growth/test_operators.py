@@ -151,6 +151,19 @@ def test_unequal_multiplicities_keep_the_function_and_promise_no_more() -> None:
     assert certify(state, kept_groups).exact
 
 
+@pytest.mark.parametrize("width", OPERATORS)
+def test_growths_without_mup_are_certified(width: WidthOperator) -> None:
+    standard = {"parametrization": "standard"}
+    state = trained_state(PARENT.model_copy(update=standard))
+    child = (times(2) if width == "clone" else CHILD).model_copy(update=standard)
+    child = with_grown_eps(state.model, child, WidthConfig(hidden=width))
+    certificate = certify(state, grow(state, child, width=width, depth="mask", ramp=9))
+    assert certificate.exact
+    assert certificate.trajectory is not None
+    # Clones would have to learn at half the rate, and no rate follows the width here.
+    assert certificate.trajectory.steps == (30 if width == "mask" else 0)
+
+
 @pytest.mark.parametrize(
     ("width", "depth"),
     [("mask", "mask"), ("zero", "zero"), ("mask", "zero"), ("zero", "mask"), ("mask", "copy")],

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from teleflm.config.run import OptimizerConfig
+from teleflm.growth.ramp import ramp_between
 from teleflm.model.axes import parameter_of
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.mup import build_optimizer, set_rates
@@ -52,6 +53,19 @@ def test_rates_and_decays(network: TeleFLM) -> None:
     matrix_lr, matrix_decay = rates[True]
     # What decay takes off a weight does not depend on the width.
     assert matrix_lr * matrix_decay == pytest.approx(5e-3 * 0.5 * 0.2)
+
+
+def test_what_follows_the_width_and_what_does_not() -> None:
+    # At four times the base width: std / 2, logits / 4; at any width of its own without µP.
+    wide = MODEL.model_copy(update={"hidden_size": 4 * MODEL.mup_base_width})
+    standard = wide.model_copy(update={"parametrization": "standard"})
+    matrix, embedding = "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"
+    for model, m in ((wide, 4.0), (standard, 1.0)):
+        assert model.logit_multiplier == 0.7 / m
+        assert parameter_of(matrix).init_std(model) == 0.024 / m**0.5
+        assert parameter_of(embedding).init_std(model) == 0.05
+        ramp = ramp_between(model, model, 1.0)
+        assert (ramp.mup_ratio, ramp.logit_multiplier) == (m, 0.7 / m)
 
 
 def test_a_first_update_is_adam_s(network: TeleFLM) -> None:

@@ -51,7 +51,8 @@ def _share(batch: Tensor, engine: Engine) -> Tensor:
 
 def sharpened(config: OptimizerConfig, parent: ModelConfig) -> OptimizerConfig:
     """A run's hyperparameters at rates where rounding stays small, with decay that bites."""
-    ratio = parent.hidden_size / parent.mup_base_width
+    width, base = parent.mup_widths()
+    ratio = width / base
     return config.model_copy(
         update={
             "learning_rate": min(config.learning_rate, _LARGEST_RATE),

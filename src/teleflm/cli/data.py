@@ -24,7 +24,7 @@ WIDTH = 80
 def prepare(
     paths: Annotated[
         list[Path],
-        typer.Argument(help=CORPUS_HELP),
+        typer.Argument(metavar="PATH", help=CORPUS_HELP),
     ],
     tokenizer: Annotated[Path, typer.Option(help="Folder that holds tokenizer.json.")],
     out: Annotated[Path, typer.Option(help="Folder for the token store.")],
@@ -110,7 +110,7 @@ def _tell(out: Path, store: "TokenStore") -> None:
 
 @app.command()
 def inspect(
-    store: Annotated[Path, typer.Argument(help="Folder of a token store.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a token store.")],
     samples: Annotated[int, typer.Option(min=0, help="Decoded samples of each domain.")] = 1,
     sequence_length: Annotated[int, typer.Option(min=1, help="Tokens in a sample.")] = 64,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,

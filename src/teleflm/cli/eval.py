@@ -25,7 +25,7 @@ def evaluate(
     checkpoints: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CKPT|DIR...",
+            metavar="CKPT|DIR",
             help="Run folders, checkpoints, Hugging Face model folders, or a series' folder.",
         ),
     ],

@@ -11,9 +11,12 @@ from teleflm.config.formats import ExportDtype, ExportKind
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A run folder, a checkpoint or a Hugging Face model folder.")
+        Path,
+        typer.Argument(
+            metavar="SRC", help="A run folder, a checkpoint or a Hugging Face model folder."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder for the export.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the export.")],
     kind: Annotated[
         ExportKind | None,
         typer.Option(

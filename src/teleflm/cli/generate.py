@@ -21,7 +21,7 @@ _WRITTEN = ("text", "finish", "tokens")
 def generate(
     checkpoint: options.Checkpoint,
     prompt: Annotated[
-        str | None, typer.Argument(help="The text to go on from; may be empty.")
+        str | None, typer.Argument(metavar="PROMPT", help="The text to go on from; may be empty.")
     ] = None,
     prompts: Annotated[
         Path | None,

@@ -55,6 +55,7 @@ app = typer.Typer(
     name="teleflm",
     help="Train, grow, prove, plan and ship Tele-FLM language models.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # so that the lines of a docstring are joined
     add_completion=False,
     pretty_exceptions_enable=False,
 )

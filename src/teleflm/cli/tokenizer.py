@@ -16,7 +16,7 @@ app.command(cls=TwoLists)(report)
 def train(
     paths: Annotated[
         list[Path],
-        typer.Argument(help=CORPUS_HELP),
+        typer.Argument(metavar="PATH", help=CORPUS_HELP),
     ],
     vocab_size: Annotated[
         int, typer.Option(max=2**31 - 1, help="Tokens in the vocabulary, at least 260.")

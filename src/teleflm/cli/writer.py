@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Checkpoint = Annotated[
     Path,
     typer.Argument(
-        metavar="CKPT", help="A run folder, a checkpoint or a Hugging Face model folder."
+        metavar="SRC", help="A run folder, a checkpoint or a Hugging Face model folder."
     ),
 ]
 Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]

@@ -73,6 +73,7 @@ class Family:
 
 
 def _of_teleflm(model: ModelConfig) -> dict[str, Any]:
+    width, base = model.mup_widths()
     return {
         "auto_map": {
             "AutoConfig": "configuration_teleflm.TeleFLMConfig",
@@ -83,7 +84,7 @@ def _of_teleflm(model: ModelConfig) -> dict[str, Any]:
         "use_mup": True,
         "input_mult": model.input_mult,
         "output_mult": model.output_mult,
-        "mup_scale_factor": model.hidden_size / model.mup_base_width,
+        "mup_scale_factor": width / base,
     }
 
 

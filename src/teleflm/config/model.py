@@ -1,6 +1,6 @@
 """The shape of a model, in Hugging Face's field names."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,10 @@ LAYER_KINDS = ("sliding_layers", "nope_layers")
 _Layers = Annotated[tuple[int, ...], Field(strict=False)]
 
 
+Parametrization = Literal["mup", "standard"]
+"""Whether rates, decay, init and logits follow the width (µP), or are the same at every width."""
+
+
 class ModelConfig(Strict):
     """A Llama-like decoder: RoPE, RMSNorm, SwiGLU. Tele-FLM's own has none of the features that
     `FEATURES` names: biases of queries, keys and values (`qkv_bias`), of the attention's output
@@ -28,7 +32,8 @@ class ModelConfig(Strict):
     them, and those in `nope_layers` have no RoPE (SmolLM3).
     `input_mult` scales the embedding output; the logits are scaled by `logit_multiplier`. The two
     `*_init_std` are standard deviations at the µP base width (Tele-FLM, arXiv 2404.16645: 0.004
-    vector-like, 0.024 / sqrt(width/256) matrix-like).
+    vector-like, 0.024 / sqrt(width/256) matrix-like). With `parametrization` standard there is no
+    base width: all of these, and the rates, are what they are given as at every width.
     """
 
     vocab_size: int = Field(default=80_000, ge=1)
@@ -52,6 +57,7 @@ class ModelConfig(Strict):
     nope_layers: _Layers = ()
     input_mult: float = Field(default=1.0, gt=0)
     output_mult: float = Field(default=1.0, gt=0)
+    parametrization: Parametrization = "mup"
     mup_base_width: int = Field(default=256, ge=1)
     matrix_init_std: float = Field(default=0.024, gt=0)
     vector_init_std: float = Field(default=0.004, gt=0)
@@ -110,7 +116,21 @@ class ModelConfig(Strict):
         """Query heads that share one key-value head."""
         return self.num_attention_heads // self.num_key_value_heads
 
+    def mup_widths(self, effective: float | None = None) -> tuple[float, float]:
+        """(width, base): their quotient is m, by which µP divides matrix-like learning rates,
+        variances and the logits, and multiplies the decay. (1, 1) where nothing follows the width.
+
+        A pair, so that what is divided by m is rounded once.
+
+        Args:
+            effective: the width on a growth's ramp, Σc² over the stream; else `hidden_size`.
+        """
+        if self.parametrization == "standard":
+            return 1, 1
+        return self.hidden_size if effective is None else effective, self.mup_base_width
+
     @property
     def logit_multiplier(self) -> float:
-        """What the head's products are scaled by: output_mult / m with m = width / base."""
-        return self.output_mult * self.mup_base_width / self.hidden_size
+        """What the head's products are scaled by: output_mult / m."""
+        width, base = self.mup_widths()
+        return self.output_mult * base / width

@@ -69,7 +69,7 @@ def evaluate_path(
     Args:
         path: a run folder, a checkpoint or a Hugging Face folder.
         loaded: the tasks of `settings`, by `load_tasks`.
-        progress: a title and bytes to read → what takes them as they are read.
+        progress: a title and how many bytes → what takes them as they are read.
         against: of the model that it is compared with.
 
     Raises:

@@ -43,7 +43,7 @@ class Text(Protocol):
 
     @property
     def bytes(self) -> int:
-        """How much `pieces` reads from the disk, for its progress."""
+        """How much `pieces` goes through, for its progress: a store's text, or whole files."""
 
     def pieces(self, progress: Progress, enough: Container[str] = ()) -> Iterator[Piece]:
         """All documents, in a fixed order, but for those of domains of which there is `enough` by
@@ -115,21 +115,22 @@ class _StoreText:
 
     @property
     def bytes(self) -> int:
-        return sum(part.tokens.nbytes for _, part, _ in self._parts())
+        return sum(round(sizes.sum()) for _, _, sizes in self._parts())
 
     def pieces(self, progress: Progress, enough: Container[str] = ()) -> Iterator[Piece]:
         tokenizer = self.tokenizer
         for domain, part, sizes in self._parts():
-            left = part.tokens.nbytes
+            left = round(sizes.sum())
             for index in range(len(part)):
                 if domain in enough:
                     break
                 tokens = part.document(index).astype(np.int64)
                 text = slice(len(tokenizer.opening), len(tokens) - 1)
                 yield Piece(domain, tokens, _sizes(tokenizer, tokens, text, float(sizes[index])))
-                progress(tokens.size * part.tokens.itemsize)
-                left -= tokens.size * part.tokens.itemsize
-            progress(left)
+                progress(int(sizes[index]))
+                left -= int(sizes[index])
+            if left:
+                progress(left)
 
     def _parts(self) -> Iterator[tuple[str, IndexedTokens, npt.NDArray[np.number]]]:
         """Domains with a part each, and the bytes of its documents."""

@@ -54,11 +54,12 @@ def folded_model(model: ModelConfig, ramp: Ramp) -> ModelConfig:
     """The ordinary model's shape: eps · n/D, and multipliers as they stand at this moment."""
     if ramp.progress == 1.0:
         return model
+    width, base = model.mup_widths()
     return model.model_copy(
         update={
             "rms_norm_eps": model.rms_norm_eps * ramp.width_fraction,
             "input_mult": ramp.input_multiplier,
-            "output_mult": ramp.logit_multiplier * model.hidden_size / model.mup_base_width,
+            "output_mult": ramp.logit_multiplier * width / base,
         }
     )
 

@@ -89,12 +89,14 @@ def clone_factors(lineage: Lineage, name: str) -> tuple[float, float]:
 def keeps_trajectory(event: Event) -> bool:
     """Whether it would also learn as before, with masks held shut and clones kept equal.
 
-    Clones ask for learning rates of 1/i, which are µP's where every width axis has as many.
+    Clones ask for learning rates of 1/i, which are µP's where every width axis has as many. The
+    standard parametrization has none that follow the width.
     """
     if event.operator != "clone":
         return event.operator == "mask"
     growth = growth_map(event)
-    counts = {growth.clones(axis) for axis in (Axis.HIDDEN, Axis.HEADS, Axis.FFN)}
+    slowed = growth.child.mup_widths()[0] / growth.parent.mup_widths()[0]
+    counts = {slowed, *(growth.clones(axis) for axis in (Axis.HIDDEN, Axis.HEADS, Axis.FFN))}
     rows = parameters_of(growth.child).items()
     scales = {weight_scale(growth, name, row) for name, row in rows}
     return len(counts) == 1 and scales == {1.0}

@@ -16,7 +16,8 @@ _SIZES = {
 _LAYERS = "num_hidden_layers"
 # Growing changes sizes; these say what function the sizes belong to.
 _MUST_STAY = (
-    *("head_dim", "vocab_size", "rope_theta", "rope_scaling", "mup_base_width", "sliding_window"),
+    *("head_dim", "vocab_size", "rope_theta", "rope_scaling", "sliding_window"),
+    *("parametrization", "mup_base_width"),
     *FEATURES,
 )
 _MUST_NOT_SHRINK = (

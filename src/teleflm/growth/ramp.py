@@ -15,8 +15,9 @@ class Ramp:
         effective_width: n = Σc² over the hidden axis, d + (D − d) r².
         width_fraction: n / D.
         input_multiplier: of the embedding output.
-        logit_multiplier: k_parent^(1−r) · k_child^r / n with k = logit multiplier · width.
-        mup_ratio: m = n / base width, which divides the matrix learning rate.
+        logit_multiplier: k_parent^(1−r) · k_child^r / n with k = logit multiplier · width; under
+            the standard parametrization no width is in it.
+        mup_ratio: m = n / base width, which divides the matrix learning rate; or 1.
     """
 
     progress: float
@@ -31,17 +32,16 @@ def ramp_between(parent: ModelConfig, child: ModelConfig, progress: float) -> Ra
     """The ramp from `parent` to `child` at `progress` in [0, 1]; exact at both ends."""
     r = progress
     width = parent.hidden_size + (child.hidden_size - parent.hidden_size) * r * r
+    mup_width, base = child.mup_widths(width)
     # k is output_mult · base width. At r = 0 and 1 one factor is exactly 1.
-    k = (parent.output_mult * parent.mup_base_width) ** (1 - r) * (
-        child.output_mult * child.mup_base_width
-    ) ** r
+    k = (parent.output_mult * base) ** (1 - r) * (child.output_mult * base) ** r
     return Ramp(
         progress=r,
         effective_width=width,
         width_fraction=width / child.hidden_size,
         input_multiplier=parent.input_mult ** (1 - r) * child.input_mult**r,
-        logit_multiplier=k / width,
-        mup_ratio=width / child.mup_base_width,
+        logit_multiplier=k / mup_width,
+        mup_ratio=mup_width / base,
     )
 
 

@@ -91,9 +91,10 @@ class Parameter:
         return tuple(axis.size(model) for axis in self.axes)
 
     def init_std(self, model: ModelConfig) -> float:
-        """Standard deviation of an ordinary µP init (variance ∝ 1/width where matrix-like)."""
+        """Standard deviation of an ordinary init (µP's variance ∝ 1/width where matrix-like)."""
         if self.is_matrix_like:
-            return model.matrix_init_std * (model.mup_base_width / model.hidden_size) ** 0.5
+            width, base = model.mup_widths()
+            return model.matrix_init_std * (base / width) ** 0.5
         return model.vector_init_std
 
 

@@ -120,7 +120,7 @@ def _told(found: "PredictionRecord") -> list[str]:
 def _laws(found: "PredictionRecord") -> list[str]:
     law, by = found.law, found.token_law
     lines = [f"L = {law.a:.4g} · C^{law.b:.4f} + {law.c:.4f}, C in millions of parameters"]
-    if by is not None:
+    if by is not None and found.of_other_tokens:
         lines += [
             f"L = {by.E:.4f} + {by.A:.4g} · N^-{by.alpha:.4f} + {by.B:.4g} · D^-{by.beta:.4f}, in "
             "millions of",

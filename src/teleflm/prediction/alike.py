@@ -18,11 +18,16 @@ _SIZES = {
     *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
     *("max_position_embeddings", *LAYER_KINDS),
 }
+_LENGTHS = ("training.steps", "schedule.total_steps")
 _WHY = {"num_hidden_layers": "µP carries learning rates from width to width, not over depths"}
 
 
-def check_alike(runs: Sequence[FinishedRun]) -> list[str]:
+def check_alike(runs: Sequence[FinishedRun], of_one_length: bool = True) -> list[str]:
     """Refuse runs whose losses do not lie on one law.
+
+    Args:
+        runs: two or more.
+        of_one_length: whether they are to have as many steps as each other.
 
     Returns:
         What else is different, to be told.
@@ -32,15 +37,14 @@ def check_alike(runs: Sequence[FinishedRun]) -> list[str]:
     """
     first = runs[0]
     for other in runs[1:]:
-        for found in _differences(first, other):
+        for found in _differences(first, other, of_one_length):
             raise DataError(
                 f"{other.path}: {found}; a law is of runs that differ in their size and seed "
                 "alone, leave one of the two out"
             )
     for index, run in enumerate(runs):
         for other in runs[index + 1 :]:
-            same = run.manifest.model == other.manifest.model
-            if same and run.config.seed == other.config.seed:
+            if _sample(run) == _sample(other):
                 raise DataError(
                     f"{other.path}: has the model and the seed {run.config.seed} of {run.path}, "
                     "and says nothing new; leave it out, or give it another seed"
@@ -48,16 +52,16 @@ def check_alike(runs: Sequence[FinishedRun]) -> list[str]:
     return [*_told(runs), *_skipped(runs)]
 
 
-def _differences(first: FinishedRun, other: FinishedRun) -> Iterator[str]:
+def _differences(first: FinishedRun, other: FinishedRun, of_one_length: bool) -> Iterator[str]:
     """What makes the losses of two runs incomparable."""
     values, others = (_recipe(run.config) for run in (first, other))
     for key, value in values.items():
-        if others[key] != value:
+        if others[key] != value and (of_one_length or key not in _LENGTHS):
             yield f"{key} is {others[key]}, and {value} in {first.path}"
     origins = [_origin(run.manifest) for run in (first, other)]
     if origins[0] != origins[1]:
         yield f"it came to be by {origins[1]}, {first.path} by {origins[0]}"
-    if first.manifest.tokens != other.manifest.tokens:
+    if of_one_length and first.manifest.tokens != other.manifest.tokens:
         yield (
             f"has read {other.manifest.tokens:,} tokens, {first.path} has {first.manifest.tokens:,}"
         )
@@ -67,6 +71,11 @@ def _differences(first: FinishedRun, other: FinishedRun) -> Iterator[str]:
         yield f"the checkpoint of {untold.path} does not say what data it was trained on"
     elif found := difference(there, here):
         yield f"not the data of {first.path}: {found}"
+
+
+def _sample(run: FinishedRun) -> tuple[ModelConfig, int, int]:
+    """What makes it another one among runs that are alike."""
+    return run.manifest.model, run.manifest.tokens, run.config.seed
 
 
 def _recipe(config: RunConfig) -> dict[str, Any]:

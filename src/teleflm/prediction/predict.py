@@ -107,6 +107,7 @@ def predict(
         at=Place(parameters_million=at, model=None, tokens=None),
         loss=loss,
         tokens=None,
+        vocab_size=None,
         token_law=None,
         points=tuple(
             PointFigures(

@@ -68,12 +68,15 @@ class FinishedRun:
 
     def curve(self, kind: Kind) -> Curve:
         """Its losses where they are a curve that a power of the tokens may follow: after the
-        warm-up, and after the first eighth. Of the training's, means of `_POINTS` windows, each
-        longer than the one before by the same factor."""
+        warm-up and the first eighth, and with `wsd` before the decay. Of the training's, means of
+        `_POINTS` windows, each longer than the one before by the same factor."""
         tokens, losses = self.held_out if kind == "held-out" else self.training
-        begin = max(self.config.schedule.warmup_steps, self.config.training.steps // 8)
-        start = run_start(self.manifest.lineage).tokens + begin * self.config.tokens_per_step
-        kept = (tokens > start) & np.isfinite(losses)
+        steps, schedule = self.config.training.steps, self.config.schedule
+        begin = max(schedule.warmup_steps, steps // 8)
+        decay = schedule.decay_fraction if schedule.kind == "wsd" else 0.0
+        total = schedule.total_steps or steps
+        own = (tokens - run_start(self.manifest.lineage).tokens) / self.config.tokens_per_step
+        kept = (own > begin) & (own <= total - round(decay * total)) & np.isfinite(losses)
         tokens, losses = tokens[kept], losses[kept]
         if kind == "training" and len(tokens):
             edges = np.geomspace(tokens[0], tokens[-1] * (1 + 1e-9), _POINTS + 1)

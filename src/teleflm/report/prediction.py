@@ -28,15 +28,28 @@ class LawFigures(_Part):
         return float(self.a * size**self.b + self.c)
 
 
+FALLING = "curves under a falling rate"
+FALLS = (
+    "what tokens do is read off curves whose learning rate falls: within a run the loss is not "
+    "that of a run which ends there, and the interval does not know; give runs of three lengths"
+)
+
+
 class TokenLawFigures(_Part):
     """L = E + A·N^-alpha + B·D^-beta, with N in millions of parameters and D in millions of
-    tokens."""
+    tokens. `source` is what the part of D is read off: `ends` of runs of several lengths, `curves`,
+    or `FALLING`."""
 
     E: float
     A: float
     alpha: float
     B: float
     beta: float
+    source: str
+
+    def at(self, size: float, tokens: float) -> float:
+        """The loss of so many millions of parameters after so many millions of tokens."""
+        return float(self.E + self.A * size**-self.alpha + self.B * tokens**-self.beta)
 
 
 class PointFigures(_Part):
@@ -88,7 +101,8 @@ class PredictionRecord(_Part):
         noise: the standard deviation of a run around the law.
         loss: which one the runs' is: `held-out`, `training`, or `given` in a points file.
         tokens: that each run read, None in a points file.
-        token_law: where `at.tokens` are others than the runs'.
+        vocab_size: of their models, None in a points file.
+        token_law: None where the runs say nothing of other tokens.
         curve: (size, loss, low, high) of the law at the runs' tokens and a new run's interval,
             from the smallest size to the one of `at`.
         warnings: what speaks against it.
@@ -103,11 +117,17 @@ class PredictionRecord(_Part):
     at: Place
     loss: str
     tokens: float | None
+    vocab_size: int | None
     token_law: TokenLawFigures | None
     points: tuple[PointFigures, ...]
     left_out: tuple[LeftOutFigures, ...]
     curve: tuple[tuple[float, float, float, float], ...]
     warnings: tuple[str, ...]
+
+    @property
+    def of_other_tokens(self) -> bool:
+        """Whether the prediction is for other tokens than the runs'."""
+        return self.at.tokens != self.tokens
 
 
 def read_prediction(path: Path) -> PredictionRecord:

@@ -227,3 +227,16 @@ def test_targets_that_no_run_speaks_of(root: Path, tmp_path: Path) -> None:
     for tokens in (LONGEST * TOKENS + 64, TOKENS / LONGEST - 64):
         with pytest.raises(TeleflmError, match=r"say nothing of more than 4 times"):
             predicted(folders, at, tokens=tokens)
+
+
+def test_curves_that_rise_say_nothing_of_tokens(tmp_path: Path) -> None:
+    """As where the data is read again and again."""
+
+    def again(step: int, loss: float) -> float:
+        return 2.0 + 0.2 * loss + (0.0005 * step if step > 35 else 1.0)
+
+    folders = write_runs(tmp_path / "r", metric=again, evaluations=False)
+    at = model(tmp_path / "m.yaml")
+    assert predicted(folders, at).token_law is None
+    with pytest.raises(TeleflmError, match="the runs say too little of what tokens do"):
+        predicted(folders, at, tokens=2 * TOKENS)

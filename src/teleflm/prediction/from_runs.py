@@ -51,6 +51,8 @@ def predict_from_runs(
         group = _nearest(runs, tokens)
     read = group[0].manifest.tokens
     source, curves = _ends(runs, kind) if by_length else _curves(runs, kind)
+    if curves and fit_tokens(curves).B <= 0:
+        curves = []
     points = [Point(str(run.path), run.size, run.loss(kind)) for run in group]
     record = predict(points, parameter_count(model) / MILLION, leave, kind)
     record = record.model_copy(

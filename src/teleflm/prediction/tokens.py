@@ -40,23 +40,21 @@ class TokenLaw:
 
 def fit_tokens(curves: Sequence[Curve]) -> TokenLaw:
     """The law of all curves; each has two points or more."""
+    tokens = np.concatenate([curve.tokens for curve in curves])
+    losses = np.concatenate([curve.losses - curve.losses.mean() for curve in curves])
+    # (points, curves): its product with what belongs to points is their mean by curve.
+    member = np.repeat(np.eye(len(curves)), [len(curve.tokens) for curve in curves], axis=0)
+    means = member / member.sum(axis=0)
     low, high = STEEPEST, FLATTEST
     for _ in range(_ROUNDS):
         grid = np.linspace(low, high, _STEPS)
-        found = [_regress(curves, exponent) for exponent in grid]
-        best = int(np.argmin([squares for squares, _ in found]))
+        x = basis(grid[:, None], tokens)
+        x -= x @ means @ member.T
+        slope = x @ losses / (x**2).sum(axis=1)
+        best = int(((losses - slope[:, None] * x) ** 2).sum(axis=1).argmin())
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, _STEPS - 1)]
     exponent = float(grid[best])
-    return TokenLaw(found[best][1] / exponent, -exponent)
-
-
-def _regress(curves: Sequence[Curve], exponent: float) -> tuple[float, float]:
-    """(sum of squares, slope) with a level for each curve; curves count alike."""
-    xs = [basis(np.float64(exponent), curve.tokens) for curve in curves]
-    x = np.concatenate([each - each.mean() for each in xs])
-    y = np.concatenate([curve.losses - curve.losses.mean() for curve in curves])
-    slope = float(x @ y / (x @ x))
-    return float(((y - slope * x) ** 2).sum()), slope
+    return TokenLaw(float(slope[best]) / exponent, -exponent)
 
 
 def shift(curves: Sequence[Curve], before: float, after: float) -> tuple[float, float]:

@@ -88,6 +88,8 @@ def test_five_sizes_are_weak() -> None:
         (points_of(SIZES[:8]), 100, 4, r"4 sizes \(with 4 left out\) say too little"),
         (points_of(SIZES[:8]), 100, 99, r"0 sizes \(with 99 left out\) are fewer"),
         (points_of(SIZES[:8]), FURTHEST * 195, 0, "20 times the largest size.* train one of 195 M"),
+        (points_of(SIZES[:8]), 0.4, 0, "less than one part in 20 of the smallest size, 8.53 M"),
+        (points_of([8.0, 8.1, 8.2, 8.3, 15.9]), 9, 0, "8 M to 15.9 M, are too near each other"),
         (points_of(SIZES[:8]), -1, 0, "--at -1: give millions"),
         (points_of(SIZES[:8]), float("nan"), 0, "--at nan: give millions"),
         ([Point("", s, 3.0) for s in SIZES], 100, 0, "does not fall from 8.53 M to 1446.72 M"),
@@ -101,7 +103,7 @@ def test_refusals(points: list[Point], at: float, leave: int, message: str) -> N
 
 def test_a_logarithm_has_no_floor() -> None:
     points = [Point("", size, 5.0 - 0.3 * np.log(size)) for size in SIZES]
-    assert any("shows no floor" in warning for warning in predict(points, 2000.0).warnings)
+    assert any("floor is below 0" in warning for warning in predict(points, 2000.0).warnings)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,7 @@ def test_a_logarithm_has_no_floor() -> None:
         ({"parameters_million": [1.0], "loss": [float("nan")]}, r"loss\.0 is NaN,.*diverged"),
         ({"parameters_million": [1.0], "loss": [None]}, r"loss\.0 is null"),
         ({"parameters_million": [1.0], "loss": ["3"]}, r"loss\.0 is \"3\""),
+        ({"parameters_million": [10**400], "loss": [3.0]}, r"parameters_million\.0 is 1000"),
         ({"parameters_million": [True], "loss": [3.0]}, r"parameters_million\.0 is true"),
     ],
 )

@@ -224,6 +224,8 @@ def test_targets_that_no_run_speaks_of(root: Path, tmp_path: Path) -> None:
         predicted(folders, "nano-52")
     with pytest.raises(TeleflmError, match=r"times the largest size"):
         predicted(folders, model(tmp_path / "w.yaml", width=1024))
+    with pytest.raises(TeleflmError, match="--tokens nan: give how many"):
+        predicted(folders, at, tokens=float("nan"))
     for tokens in (LONGEST * TOKENS + 64, TOKENS / LONGEST - 64):
         with pytest.raises(TeleflmError, match=r"say nothing of more than 4 times"):
             predicted(folders, at, tokens=tokens)

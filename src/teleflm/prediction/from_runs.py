@@ -1,7 +1,7 @@
 """The loss of a model that was not trained, from runs that were."""
 
 from collections.abc import Sequence
-from math import hypot, log
+from math import hypot, isfinite, log
 
 import numpy as np
 
@@ -43,6 +43,8 @@ def predict_from_runs(
         DataError: see `check_alike`, `target` and `predict`; or tokens too far from the runs'.
         ConfigError: no such MODEL.
     """
+    if tokens is not None and not isfinite(tokens):
+        raise DataError(f"--tokens {tokens}: give how many")
     by_length = tokens is not None and len({run.manifest.tokens for run in runs}) > 1
     told = check_alike(runs, of_one_length=not by_length)
     model, differences = target(at, runs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from teleflm.config.resolve import read_json
 from teleflm.errors import DataError
-from teleflm.prediction.law import FLATTEST, LEVEL, PARAMETERS, STEEPEST, Fits, fit
+from teleflm.prediction.law import LEVEL, PARAMETERS, STEEPEST, Fits, fit
 from teleflm.report.prediction import (
     LawFigures,
     LeftOutFigures,
@@ -21,7 +21,12 @@ from teleflm.report.prediction import (
 
 FEWEST, FEW = 5, 6
 """Sizes that a law takes at least, and below which it is weak."""
+# Between the smallest size and the largest: with less an exponent is anything.
+_SPAN = 2.0
+# Points of the curve that is drawn.
 _DRAWN = 49
+# Of what a file has, so that its powers are finite.
+_LARGEST = 1e15
 FURTHEST = 20.0
 """Times the largest size that a law is believed at. An interval knows the noise, and no law that is
 not quite one: where the loss falls by two powers that eight sizes do not tell from one, the
@@ -53,7 +58,7 @@ def read_points(path: Path) -> list[Point]:
             raise DataError(f"{path}: key {key!r} is to be a list of numbers; add it")
         for place, value in enumerate(column):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not isfinite(value) or value <= 0:
+            if not is_number or not 0 < value < _LARGEST:
                 raise DataError(
                     f"{path}: {key}.{place} is {json.dumps(value)}, and no number above 0; a run "
                     "that diverged tells nothing of others, leave it out of both lists"
@@ -86,7 +91,7 @@ def predict(
     sizes = sorted({point.size for point in points})
     kept = sizes[: max(len(sizes) - leave, 0)]
     _check_enough(len(kept), leave)
-    _check_distance(at, kept[-1])
+    _check_distance(at, kept[0], kept[-1])
     law = _fitted(points, kept)
     if law.a[0] <= 0:
         raise DataError(
@@ -144,7 +149,12 @@ def _check_enough(sizes: int, leave: int) -> None:
         )
 
 
-def _check_distance(at: float, largest: float) -> None:
+def _check_distance(at: float, smallest: float, largest: float) -> None:
+    if largest < _SPAN * smallest:
+        raise DataError(
+            f"the sizes, {smallest:g} M to {largest:g} M, are too near each other for a law; train "
+            f"some that are {_SPAN:g} times as large, or 10 times"
+        )
     if not isfinite(at) or at <= 0:
         raise DataError(f"--at {at:g}: give millions of parameters, above 0")
     if at > FURTHEST * largest:
@@ -152,6 +162,11 @@ def _check_distance(at: float, largest: float) -> None:
             f"--at {at:g} M is {at / largest:.0f} times the largest size, {largest:g} M, and "
             f"beyond {FURTHEST:g} times an interval promises too much; train one of "
             f"{at / FURTHEST:.3g} M or more"
+        )
+    if at < smallest / FURTHEST:
+        raise DataError(
+            f"--at {at:g} M is less than one part in {FURTHEST:g} of the smallest size, "
+            f"{smallest:g} M; train it, it costs little"
         )
 
 
@@ -175,12 +190,9 @@ def _warnings(law: Fits, left_out: Sequence[LeftOutFigures]) -> list[str]:
     found = []
     if len(law.sizes) < FEW:
         found.append(f"{len(law.sizes)} sizes make a weak law; {FEW} or more make a better one")
-    exponent = float(law.b[0])
-    if exponent > FLATTEST * 1.01:
-        found.append(
-            "the loss falls as a logarithm of the size, and shows no floor; larger sizes would tell"
-        )
-    if exponent < STEEPEST * 0.99:
+    if law.c[0] < 0:
+        found.append("the law's floor is below 0: the sizes do not show one; larger ones would")
+    if law.b[0] < STEEPEST * 0.99:
         found.append(
             "the loss falls more steeply than any law that is known; look whether the smallest "
             "sizes are sound"

@@ -22,11 +22,12 @@ Kind = Literal["held-out", "training"]
 """Which loss of a run."""
 
 MILLION = 1e6
+# Of the steps: so many last ones are a run's training loss, which one batch alone is not.
 _WINDOW = 0.05
-"""Of the steps: so many last ones are a run's training loss, which one batch alone is not."""
+# Of a curve of training losses.
 _POINTS = 24
+# Times its lowest loss: a run that ends above has diverged.
 _WORSE = 1.1
-"""Times its lowest loss: a run that ends above has diverged."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _check_converged(run: FinishedRun) -> None:
         reason = "its last losses are no numbers"
     elif last > _WORSE * lowest:
         reason = f"its loss was {lowest:.3f}, and ended at {last:.3f}"
-    elif last >= first and len(run.training[1]) > 1:
+    elif last >= first and run.first_step == 0 and len(run.training[1]) > 1:
         reason = f"its loss began at {first:.3f}, and ended at {last:.3f}"
     else:
         return

@@ -31,7 +31,7 @@ def test_runs_that_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_a_law_that_is_not_quite_one(capsys: pytest.CaptureFixture[str]) -> None:
     """A second power of the size is in no interval of little noise, the further the less."""
-    assert prediction.main(["--of", "distance", "--draws", "100"]) == 0
+    assert prediction.main(["--of", "distance", "--draws", "60"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     holds = {(row[0], int(row[1])): float(row[3].rstrip("%")) for row in rows}
     assert holds["slower", 16] < holds["slower", 2] < 85 < holds["none", 16]

@@ -22,6 +22,7 @@ def found() -> PredictionRecord:
 
 
 def test_the_page(found: PredictionRecord, tmp_path: Path) -> None:
+    found = found.model_copy(update={"warnings": ("one & all",)})
     page = read_page(write_prediction(tmp_path / "page.html", found))
     for text in (
         "The loss of 1 B parameters",
@@ -31,16 +32,12 @@ def test_the_page(found: PredictionRecord, tmp_path: Path) -> None:
         "runs/<8.53>",
         f"{found.points[0].residual:+.4f}",
         "194.24 (left out)",
+        "Warning: one & all.",
     ):
         assert text in page.text, text
     fit, residuals = page.images
     assert fit is not None and f"The prediction is {found.prediction:.3f}" in fit
     assert residuals is not None and f"{found.noise:.4f}" in residuals
-
-
-def test_a_warning_is_told(found: PredictionRecord, tmp_path: Path) -> None:
-    warned = found.model_copy(update={"warnings": ("one & all",)})
-    assert "Warning: one & all." in read_page(write_prediction(tmp_path / "p.html", warned)).text
 
 
 def test_a_record_is_read_again(found: PredictionRecord, tmp_path: Path) -> None:

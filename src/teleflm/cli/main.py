@@ -22,6 +22,7 @@ from teleflm.cli import (
     import_,
     inspect,
     plan,
+    predict,
     series,
     sweep,
     tokenizer,
@@ -96,6 +97,7 @@ app.command()(grow.grow)
 app.command()(verify.verify)
 app.command()(plan.plan)
 app.command()(dryrun.dryrun)
+app.command()(predict.predict)
 app.command("import")(import_.import_)
 app.command()(export.export)
 app.command("eval")(eval.evaluate)

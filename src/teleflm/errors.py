@@ -72,6 +72,10 @@ class MachineError(TeleflmError):
     exit_code = 1
 
 
+class DivergedError(MachineError):
+    """A run whose steps went wrong one after another."""
+
+
 class StoppedError(TeleflmError):
     """A signal asked the work to stop, and what was done so far is saved."""
 

@@ -118,7 +118,10 @@ def test_the_file_has_every_weight_bit_for_bit(exported: Path, odd: Opened) -> N
     size = (exported / FILE).stat().st_size
     assert size - min(t.data_offset for t in tensors.values()) == export_bytes(odd.state, "gguf")
     assert sorted(p.name for p in exported.iterdir()) == ["README.md", FILE]
-    assert "library_name: gguf" in (exported / "README.md").read_text()
+    card = (exported / "README.md").read_text()
+    assert "library_name: gguf" in card
+    # llama-cli only chats since llama.cpp's end of 2025.
+    assert f"llama-completion -m {FILE} -no-cnv" in card
 
 
 def test_shape_and_multipliers_stand_in_it(exported: Path) -> None:

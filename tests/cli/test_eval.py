@@ -47,7 +47,8 @@ def test_tasks_alone_and_beside_text(
     assert alone["tasks"].keys() == {"tiny_choice", "tiny_text"}
     assert 0 <= alone["tasks"]["tiny_choice"]["acc,none"] <= 1
     text = ("--data", corpus / "code.txt", "--tokens", 100, "--windows", "rolling")
-    code, out, _ = teleflm("eval", run, *tasks, *text)
+    # A layout of one rank is this process.
+    code, out, _ = teleflm("eval", run, *tasks, *text, "--layout", "tp=1")
     assert code == 0
     assert "bits per byte  code" in out and "tiny_choice    acc" in out
     assert "windows of 16, fp32" in out and "rolling" in out
@@ -115,7 +116,10 @@ def test_a_series_page_shows_its_stages_until_they_train_on(
         (("--all", "--data", "{corpus}"), "no token store, so nothing is held out"),
         (("--sequence-length", 65), "--sequence-length 65: the context of run/step-"),
         (("--include", "{tasks}"), "name the tasks with --tasks"),
+        (("--few-shot", 0), "name the tasks with --tasks"),
         (("--out", "page.html"), "add --compare"),
+        (("{run}", "--compare"), "is named twice"),
+        (("--compare", "--out", "{tasks}/tiny_text.yaml"), "is there already"),
         (("--tasks", "tiny_choice", "--include", "nowhere"), "--include nowhere: no such folder"),
         (
             ("--tasks", "tiny_choice", "--include", "{tasks}", "--apply-chat-template"),
@@ -134,7 +138,7 @@ def test_bad_input_is_named(
     options: tuple[object, ...],
     message: str,
 ) -> None:
-    given = [str(o).format(corpus=corpus, tasks=folder) for o in options]
+    given = [str(o).format(corpus=corpus, tasks=folder, run=run) for o in options]
     code, _, err = teleflm("eval", run, *given)
     assert code == 2 and message in err and "Traceback" not in err
 

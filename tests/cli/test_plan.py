@@ -9,6 +9,7 @@ import pytest
 from teleflm.planning import calibrate
 from teleflm.planning.calibrate import Seconds
 from tests.conftest import Command
+from tests.prediction.folders import TOKENS, loss_of, write_runs
 
 KEYS = {
     "parameters",
@@ -254,3 +255,36 @@ def test_what_it_is_planned_on_is_said_once(
 ) -> None:
     done = teleflm("plan", *arguments)
     assert done.code == 2 and words in done.err
+
+
+def test_a_series_by_a_law(teleflm: Command, tmp_path: Path) -> None:
+    runs, model, law = write_runs(tmp_path / "runs"), tmp_path / "m.yaml", tmp_path / "law.json"
+    shape = "hidden_size: 96, intermediate_size: 192, num_attention_heads: 12"
+    model.write_text(f"{{{shape}, num_hidden_layers: 2}}")
+    done = teleflm("predict", *runs, "--at", model, "--json")
+    assert done.code == 0, done.err
+    law.write_text(done.out)
+    file = tmp_path / "series.yaml"
+    file.write_text(
+        f"{{series_dir: {tmp_path}/s, run: {{data: {{path: x, sequence_length: 16}}, training: "
+        f"{{steps: 320, global_batch: 4}}}}, stages: [{{name: small, model: {model}}}, "
+        "{name: large, growth: {to: {num_hidden_layers: 4}, ramp: 5}}]}"
+    )
+    given = (str(file), "--cluster", "h100-8", "--law", str(law), "parallel.dp=1")
+    found = planned(teleflm, *given)["by_law"]
+    first, second = found["stages"]
+    assert first["loss_after"] == second["loss_before"] > second["loss_after"]
+    assert first["loss_after"] == pytest.approx(loss_of(first["parameters"] / 1e6, TOKENS / 1e6))
+    assert found["pays"] == (second["loss_after"] < found["same_gpu_hours_loss"])
+    done = teleflm("plan", *given)
+    lines = done.out.splitlines()
+    assert f"{second['loss_after']:7.3f}" in done.out and "break-even is" in done.out
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+
+
+def test_a_law_is_for_a_series(teleflm: Command) -> None:
+    done = teleflm("plan", "nano-52b", *ON, "--law", "law.json")
+    assert (done.code, done.out) == (2, "")
+    assert "--law is for a SERIES.yaml, and nano-52b is none" in done.err
+    done = teleflm("plan", PUBLISHED_SERIES, *ON, "--law", "none.json")
+    assert done.code == 2 and "none.json: no such file; teleflm predict with --json" in done.err

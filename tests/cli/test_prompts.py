@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from teleflm.cli.generate import generate
 from teleflm.config.model import ModelConfig
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_training import train_tokenizer
+from teleflm.errors import StoppedError
 from teleflm.generation import text
 from teleflm.model.init import initial_state
 from tests.conftest import Command
@@ -102,22 +104,24 @@ def test_without_a_place_to_go_records_are_printed(
     assert "writing: 2 of 2 texts" in printed.err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_done_is_kept_when_the_rest_is_stopped(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     expected = written(folder, tmp_path)
     real, calls = text.generate, iter(range(9))
 
     def stopped(*arguments: Any, **named: Any) -> list[list[int]]:
         if next(calls) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return real(*arguments, **named)
 
     monkeypatch.setattr(text, "generate", stopped)
     lines = [{"id": number, "prompt": prompt} for number, prompt in enumerate(PROMPTS)]
     file, out = prompts_file(tmp_path, lines), tmp_path / "kept.jsonl"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StoppedError, match=r"4 of .* wants another --out") as stopping:
         generate(folder, prompts=file, max_new_tokens=10, batch_size=2, out=out)
+    assert stopping.value.exit_code == 128 + number
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(kept) == 4
     # In the order of the file, whatever the order of their lengths.
@@ -190,3 +194,19 @@ def test_a_file_that_is_there_stays_and_one_that_is_not_is_named(
     assert json.loads(file.read_text()) == {"prompt": "A"}
     done = teleflm("generate", str(folder), "--prompts", str(tmp_path / "none.jsonl"))
     assert done.code == 2 and "none.jsonl" in done.err
+
+
+def test_half_a_surrogate_in_another_field_stays(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"prompt": "A ship", "note": "\ud800 那船"}
+    generate(folder, prompts=prompts_file(tmp_path, [line]), max_new_tokens=2)
+    found = capsys.readouterr().out
+    assert json.loads(found)["note"] == line["note"] and "那船" in found
+    generate(
+        folder,
+        prompts=prompts_file(tmp_path, [line]),
+        max_new_tokens=2,
+        out=tmp_path / "out.jsonl",
+    )
+    assert (tmp_path / "out.jsonl").read_text() == found

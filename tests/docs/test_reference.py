@@ -19,6 +19,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names
 from teleflm.config.run import RunConfig
 from teleflm.config.series import SeriesConfig
+from teleflm.config.sweep import SweepConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -50,6 +51,7 @@ def keys(kind: type[Strict], prefix: str = "") -> Iterator[str]:
     [
         ("## RUN.yaml", RunConfig),
         ("## SERIES.yaml", SeriesConfig),
+        ("## SWEEP.yaml", SweepConfig),
         ("## MODEL", ModelConfig),
         ("## CLUSTER", ClusterConfig),
     ],

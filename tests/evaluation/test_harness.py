@@ -134,6 +134,18 @@ def test_rolling_is_lm_eval_s_and_our_own_bits_per_byte(
     assert bits == pytest.approx(ours.bpb["documents"], rel=1e-6)
 
 
+def test_text_is_drawn_as_its_task_says(model: Any) -> None:
+    def texts(**settings: Any) -> list[str]:
+        asked = {"max_gen_toks": 8, "until": [], **settings}
+        return list(model.generate_until(requests("generate_until", ("A ship", asked))))
+
+    plain = texts()
+    assert texts(repetition_penalty=1e6) != plain
+    assert texts(do_sample=False, num_beams=1, top_p=0.1) == plain
+    drawn = {"do_sample": True, "temperature": 5.0}
+    assert texts(**drawn) != plain == texts(**drawn, min_p=1.0)
+
+
 def test_text_is_the_greedy_one_up_to_a_stop(
     model: Any, scorer: Scorer, tokenizer: Tokenizer
 ) -> None:
@@ -226,6 +238,15 @@ def test_what_cannot_be_asked_is_named(
         model.loglikelihood(requests("loglikelihood", ("a", " 船" * 30)))
     with pytest.raises(DataError, match="asks for up to 24 new tokens, and the model's context"):
         model.generate_until(requests("generate_until", ("a", {"max_gen_toks": 24})))
+    for settings, what in (
+        ({"max_gen_toks": 2, "no_repeat_ngram_size": 3}, "ask for no_repeat_ngram_size = 3"),
+        ({"max_gen_toks": 2, "do_sample": True, "temperature": -1}, "temperature -1: it has"),
+        ({"max_gen_toks": 2, "repetition_penalty": -1}, "repetition-penalty -1: it has"),
+    ):
+        with pytest.raises(
+            DataError, match=f"task toy, document 0: its generation_kwargs .*{what}"
+        ):
+            model.generate_until(requests("generate_until", ("a", settings)))
     # lm-eval's own 14,000 names take seconds.
     own = functools.partial(TaskManager, include_defaults=False)
     monkeypatch.setattr("lm_eval.tasks.TaskManager", own)
@@ -242,6 +263,17 @@ def test_what_cannot_be_asked_is_named(
     (folder / "tiny_code.yaml").write_text(code)
     with pytest.raises(ConfigError, match=r"task tiny_code: runs code .* --run-code"):
         load_tasks(TaskSettings(["tiny_code"], folder))
+    (folder / "tiny_odd.yaml").write_text(
+        text.replace("tiny_rolling", "tiny_odd") + "process_results: !function odd.of\n"
+    )
+    (folder / "odd.py").write_text("def of(document, results):\n    return [][0]\n")
+    odd = TaskSettings(["tiny_odd"], folder, limit=1)
+    with pytest.raises(DataError, match=r"--tasks tiny_odd: cannot be asked \(IndexError"):
+        run_tasks(scorer, tokenizer, load_tasks(odd), odd)
+    (folder / "tiny_cut.yaml").write_text("task: tiny_cut\nmetric_list: [1\n")
+    with pytest.raises(DataError, match=r"tiny_cut\.yaml: not valid YAML .*line"):
+        load_tasks(TaskSettings(["tiny_cut"], folder))
+    (folder / "tiny_cut.yaml").unlink()
     (folder / "documents.jsonl").rename(folder / "gone")
     with pytest.raises(DataError, match=r"task tiny_rolling: cannot be loaded .*documents.jsonl"):
         load_tasks(TaskSettings(["tiny_rolling"], folder))

@@ -14,10 +14,12 @@ from torch.distributed.run import get_args_parser
 
 from teleflm.cli.main import app
 from teleflm.config.run import load_run
+from teleflm.config.sweep import load_sweep
 from teleflm.parallel.choose import layout_for
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "examples/launch").iterdir())
+SWEEP = ROOT / "examples/launch/sweep.sbatch"
+SCRIPTS = sorted(set((ROOT / "examples/launch").iterdir()) - {SWEEP})
 SLURM = "examples/launch/slurm.sbatch"
 # What a script finds on its path in place of the real ones. torchrun writes down its arguments and
 # then does as $TORCHRUN says.
@@ -75,6 +77,21 @@ def test_the_usage_line_starts_a_run(
     # torchrun's own default for nodes is from 1 to 1.
     ranks = int(torchrun.nnodes.split(":")[-1]) * int(torchrun.nproc_per_node)
     assert layout_for(config, ranks).tp == config.parallel.tp > 1
+
+
+def test_the_array_s_usage_line_starts_a_sweep(environment: dict[str, str], tmp_path: Path) -> None:
+    python = Path(environment["OUT"]) / "bin" / "python"
+    python.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@" > "$OUT/python"\n')
+    python.chmod(0o755)
+    subprocess.run(["bash", "-c", usage(SWEEP)], check=True, cwd=ROOT, env=environment)
+    (*module, verb, path), given = split((tmp_path / "python").read_text().split("\0")[:-1])
+    assert [*module, verb] == ["-m", "teleflm", "sweep"]
+    config = load_sweep(ROOT / path, given)
+    assert (config.workers, config.storage) == (1, "journal.log")
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    return arguments[:4], arguments[4:]
 
 
 def start(environment: dict[str, str], torchrun: str) -> "subprocess.Popen[bytes]":

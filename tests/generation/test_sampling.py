@@ -119,6 +119,7 @@ def test_rounded_logits_are_narrowed_in_full_precision() -> None:
         ({"min_p": float("nan")}, "min-p nan"),
         ({"repetition_penalty": 0.0}, "repetition-penalty 0.0: it has to be above 0"),
         ({"seed": -1}, "seed -1"),
+        ({"seed": 2**63}, "below 2"),
     ],
 )
 def test_values_that_make_no_sense(values: dict[str, Any], message: str) -> None:

@@ -94,7 +94,8 @@ class GgufFormat(Format):
         use = (
             f"A file for llama.cpp and what is built on it, of the architecture "
             f"{architecture_of(state.model).name}. Weights are in {dtype}, norms and biases in "
-            f"fp32.{said}\n\n```sh\nllama-cli -m {FILE} -p 'In the beginning'\n```\n"
+            f"fp32.{said}\n\n```sh\nllama-completion -m {FILE} -no-cnv "
+            "-p 'In the beginning' -n 40\n```\n"
         )
         return Beside(use, headers={FILE: header})
 

@@ -20,7 +20,7 @@ def chat(
     system: Annotated[
         str | None, typer.Option(help="What the model is told before the first turn.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 512,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
     temperature: options.Temperature = 0.0,
     top_k: options.TopK = None,
     top_p: options.TopP = 1.0,
@@ -31,12 +31,13 @@ def chat(
     weights: options.Precision = "fp32",
     device: options.Device = "auto",
 ) -> None:
-    """Talk with a model that has a chat template, by that template.
+    """Talk with a model that has a chat template.
 
-    The oldest exchanges are forgotten where the context holds no more, which is said. Lines from a
-    pipe are turns too.
+    Each line is a turn. /reset forgets what was said, /quit or Ctrl-D ends the chat, Ctrl-C ends
+    an answer. When the context is full, the oldest exchanges are forgotten, and a note says so.
+    Lines from a pipe are turns too.
 
-    Example: teleflm chat runs/chat --temperature 0.7 --repetition-penalty 1.03
+    Example: teleflm chat exports/chat --temperature 0.7 --repetition-penalty 1.03
     """
     from teleflm.checkpoint.open import open_state
     from teleflm.errors import DataError

@@ -1,6 +1,7 @@
 """teleflm eval."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,34 +34,37 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="STORE|PATH",
-            help="A token store, or text; the run's own store unless given or with --tasks.",
+            help="A token store, or text; by default the run's own store, with --tasks none.",
         ),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="All of a store, not what is held out of it alone.")
+        bool, typer.Option("--all", help="All of a store, not its held-out part alone.")
     ] = False,
     tasks: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Tasks of lm-eval, or of --include.")
     ] = None,
     include: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Task files of your own.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder with task files of your own.")
     ] = None,
     few_shot: Annotated[
         int | None,
-        typer.Option(min=0, help="Examples that tasks show; their own number unless given."),
+        typer.Option(min=0, help="Examples shown with each question; by default the task's."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Documents of each task; all unless given.")
+        int | None,
+        typer.Option(min=1, help="Only the first N documents of each task.", metavar="N"),
     ] = None,
     apply_chat_template: Annotated[
         bool,
-        typer.Option("--apply-chat-template", help="Write what tasks ask by the model's template."),
+        typer.Option(
+            "--apply-chat-template", help="Write questions as chats, by the model's template."
+        ),
     ] = False,
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Let tasks run code that the model wrote.")
     ] = False,
     sequence_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens that are predicted at once.")
+        int | None, typer.Option(min=1, help="Tokens that are read at once; by default the run's.")
     ] = None,
     windows: Annotated[
         Literal["disjoint", "rolling"],
@@ -68,10 +72,10 @@ def evaluate(
     ] = "disjoint",
     tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="The most to predict of each domain; else all."),
+        typer.Option(min=1, help="At most so many tokens of each domain; by default all."),
     ] = None,
     dtype: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="What products are computed in.")
+        Literal["fp32", "bf16"], typer.Option(help="Precision of matrix products.")
     ] = "fp32",
     text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
     domain_by: Annotated[str, typer.Option(help=DOMAIN_BY_HELP)] = "record",
@@ -79,11 +83,14 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="tp=N,pp=N",
-            help="How ranks under torchrun have a model together; each has it whole unless given.",
+            help="How ranks under torchrun share a model; by default each has it whole.",
         ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show the models beside each other.")
+        bool,
+        typer.Option(
+            "--compare", help="Show the models beside each other, on the first one's text."
+        ),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="With --compare, write a page too.")
@@ -105,14 +112,17 @@ def evaluate(
 
     if out is not None and not compare:
         raise ConfigError("--out writes the page of a comparison; add --compare, or leave it out")
-    if include is not None and tasks is None:
-        raise ConfigError("--include has task files; name the tasks with --tasks")
-    asked = None
-    if tasks is not None:
-        names = [name for name in tasks.split(",") if name]
-        if not names:
-            raise ConfigError("--tasks names no task; give one or more, with commas between them")
-        asked = TaskSettings(names, include, few_shot, limit, apply_chat_template, run_code)
+    if out is not None and out.exists():
+        raise ConfigError(f"{out}: is there already; remove it, or give another --out")
+    names = [name for name in (tasks or "").split(",") if name]
+    asked = TaskSettings(names, include, few_shot, limit, apply_chat_template, run_code)
+    if tasks is not None and not names:
+        raise ConfigError("--tasks names no task; give one or more, with commas between them")
+    if tasks is None and asked != TaskSettings([]):
+        raise ConfigError(
+            "--include, --few-shot, --limit, --apply-chat-template and --run-code say how tasks "
+            "are asked; name the tasks with --tasks"
+        )
     parallel = None
     if layout is not None:
         keys = apply_overrides({}, layout.split(","))
@@ -127,9 +137,12 @@ def evaluate(
         text_length=sequence_length,
         precision=dtype,
         parallel=parallel,
-        tasks=asked,
+        tasks=None if tasks is None else asked,
     )
     targets = [target for path in checkpoints for target in _targets(path)]
+    twice = [name for name, count in Counter(each.name for each in targets).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]}: is named twice; name each model once")
     found = _evaluated(targets, settings, compare)
     if found is None:
         return  # another rank tells it

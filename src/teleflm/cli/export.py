@@ -22,12 +22,12 @@ def export(
         typer.Option(
             "--format",
             help="granite: weights untouched; teleflm: the released layout, with its code; gguf: "
-            "a file for llama.cpp; the others: multipliers folded into the weights. Without it "
+            "a file for llama.cpp; the others: multipliers folded into the weights. By default "
             "granite, or the first that can hold the model.",
         ),
     ] = None,
     dtype: Annotated[
-        ExportDtype, typer.Option(help="Of the weights; fp16 and q8_0 with gguf.")
+        ExportDtype, typer.Option(help="Precision of the weights; fp16 and q8_0 with gguf only.")
     ] = "fp32",
     no_tokenizer: Annotated[
         bool, typer.Option("--no-tokenizer", help="Leave the tokenizer and special ids out.")

@@ -1,6 +1,8 @@
 """teleflm generate."""
 
 import json
+import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 # What a record of --prompts gets.
 _WRITTEN = ("text", "finish", "tokens")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def generate(
@@ -25,7 +28,7 @@ def generate(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.jsonl", help="Records with a prompt each, in place of PROMPT."),
+        typer.Option(metavar="FILE.jsonl", help="In place of PROMPT, records with a prompt each."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 64,
     temperature: options.Temperature = 0.0,
@@ -38,13 +41,13 @@ def generate(
     weights: options.Precision = "fp32",
     device: options.Device = "auto",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Of the prompts in a file, so many are written together.")
+        int, typer.Option(min=1, help="How many prompts of the file are written together.")
     ] = 16,
     out: Annotated[
-        Path | None, typer.Option(help="Where the records go; standard output unless given.")
+        Path | None, typer.Option(help="Where the records of --prompts go; else standard output.")
     ] = None,
 ) -> None:
-    """Print a text and the model's continuation of it as it is written, or those of a file.
+    """Print a prompt and the model's continuation, or write those of a file of prompts.
 
     Example: teleflm generate runs/nano "In the beginning" --max-new-tokens 40
     """
@@ -98,24 +101,35 @@ def _write_many(
     batch_size: int,
     out: Path | None,
 ) -> None:
+    from teleflm.cleaning.stopping import terminable
     from teleflm.cli.progress import count_progress
+    from teleflm.errors import StoppedError
 
     prompts = [_encoded(writer, where, record["prompt"]) for where, record in records]
     done = 0
-    with (
-        _opened(out) as file,
-        _in_order(file, [record for _, record in records]) as finished,
-        count_progress("writing", "texts") as progress,
-    ):
+    try:
+        with (
+            terminable(),
+            _opened(out) as file,
+            _in_order(file, [record for _, record in records]) as finished,
+            count_progress("writing", "texts") as progress,
+        ):
 
-        def count(place: int, completion: "Completion") -> None:
-            nonlocal done
-            finished[place] = completion
-            done += 1
-            if done % batch_size == 0 or done == len(records):
-                progress(done, len(records))
+            def count(place: int, completion: "Completion") -> None:
+                nonlocal done
+                finished[place] = completion
+                done += 1
+                if done % batch_size == 0 or done == len(records):
+                    progress(done, len(records))
 
-        writer.write(prompts, max_new_tokens, batch_size=batch_size, finished=count)
+            writer.write(prompts, max_new_tokens, batch_size=batch_size, finished=count)
+    except (KeyboardInterrupt, StoppedError) as stop:
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+        raise StoppedError(
+            number,
+            f"{done:,} of {len(records):,} texts are written; the same command begins anew, and "
+            "wants another --out",
+        ) from None
 
 
 class _Finished(dict[int, "Completion"]):
@@ -135,9 +149,14 @@ class _Finished(dict[int, "Completion"]):
         """Write one of them out."""
         completion = self.pop(place)
         written = {key: getattr(completion, key) for key in _WRITTEN}
-        record = {**self._records[place], **written}
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = json.dumps({**self._records[place], **written}, ensure_ascii=False)
+        # Half a surrogate in another field is no character, and stays escaped as it came.
+        self._file.write(_SURROGATES.sub(_escaped, line) + "\n")
         self._file.flush()
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    return f"\\u{ord(surrogate[0]):04x}"
 
 
 @contextmanager

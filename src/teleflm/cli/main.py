@@ -22,7 +22,9 @@ from teleflm.cli import (
     import_,
     inspect,
     plan,
+    predict,
     series,
+    sweep,
     tokenizer,
     train,
     verify,
@@ -90,10 +92,12 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(series.series)
+app.add_typer(sweep.app, name="sweep")
 app.command()(grow.grow)
 app.command()(verify.verify)
 app.command()(plan.plan)
 app.command()(dryrun.dryrun)
+app.command()(predict.predict)
 app.command("import")(import_.import_)
 app.command()(export.export)
 app.command("eval")(eval.evaluate)

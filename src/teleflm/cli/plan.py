@@ -36,6 +36,12 @@ def plan(
         typer.Option(metavar="FILE", help="Measure this machine, write it as a cluster, and plan."),
     ] = None,
     search: Annotated[bool, typer.Option("--search", help="Rank all layouts.")] = False,
+    law: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of a series: its losses by what teleflm predict --json printed."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write plan.json and report.html there too.")
     ] = None,
@@ -66,7 +72,9 @@ def plan(
                 f"{run} is a series: it is planned with --cluster, without --calibrate and --out; "
                 "those are for one of its stages, as a RUN.yaml"
             )
-        return typer.echo(told_series(run, given, cluster, search, json))
+        return typer.echo(told_series(run, given, cluster, search, law, json))
+    if law is not None:
+        raise ConfigError(f"--law is for a SERIES.yaml, and {run} is none; leave it out")
     of_run = is_run(run)
     auto = auto_on(cluster)
     config = planned_run(Path(run), given) if of_run else run_of_model(run, given, auto)

@@ -10,7 +10,9 @@ from teleflm.parallel.memory import size_text
 from teleflm.planning.facts import series_facts
 from teleflm.planning.local import cluster_of
 from teleflm.planning.series import EVIDENCE, Effort, SeriesPlan, plan_series, planned_series
-from teleflm.report.words import count
+from teleflm.planning.series_law import SeriesByLaw, by_law
+from teleflm.prediction.runs import MILLION
+from teleflm.report.words import count, decimal
 
 
 def told_series(
@@ -18,6 +20,7 @@ def told_series(
     overrides: Sequence[str],
     cluster: str,
     search: bool,
+    law: Path | None,
     json: bool,
 ) -> str:
     """What `teleflm plan` prints of a series.
@@ -27,16 +30,20 @@ def told_series(
         overrides: laid over every stage.
         cluster: what it is to be on, by its name or file.
         search: each stage on the best layout that there is for it.
+        law: what `teleflm predict --json` printed, to say the losses by.
         json: one JSON object instead of text.
 
     Raises:
-        ConfigError, GrowthError: naming the file or the stage.
+        ConfigError, GrowthError, DataError: naming the file or the stage.
     """
     found = plan_series(planned_series(Path(path), overrides), cluster_of(cluster), search)
+    losses = None if law is None else by_law(found, Path(path), law)
     if json:
-        return dumps(series_facts(found))
+        return dumps(series_facts(found, losses))
     how = ", each stage on its best layout" if search else ""
     text = "\n".join([f"{path} on {cluster}{how}", "", *_told(found)])
+    if losses is not None:
+        text += "\n".join(["", "", f"by the law of {law}", *_by_law(found, losses)])
     return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -100,6 +107,43 @@ def _comparison(found: SeriesPlan) -> list[str]:
         f"{even.earlier_token_worth:.2g} of a token at the last size.",
         WIDTH,
     )
+
+
+def _by_law(found: SeriesPlan, losses: SeriesByLaw) -> list[str]:
+    width = max(len(stage.name) for stage in found.stages)
+    lines = [
+        f"{'':{width}} {'model':>7} {'tokens':>9} {'begins':>7} {'ends':>7} {'measured':>8}  "
+        "to grow after"
+    ]
+    for stage, size, loss, measured in zip(
+        found.stages, losses.sizes, losses.stages, losses.measured, strict=True
+    ):
+        after = _after(loss.grow_after, losses.reach)
+        lines.append(
+            f"{stage.name:{width}} {count(size * MILLION):>7} {stage.effort.tokens:9.4g} "
+            f"{decimal(loss.begin):>7} {loss.end:7.3f} {decimal(measured):>8}  {after}".rstrip()
+        )
+    last, even = found.stages[-1].name, found.break_even
+    lines += ["", f"{last} from scratch, on as many tokens: {losses.scratch:.3f}"]
+    if even is not None:
+        pays = "pays" if losses.pays else "does not pay"
+        lines += wrap(
+            f"{last} from scratch, for as many GPU-hours: {losses.same_cost:.3f}. A token before "
+            f"the last stage is worth {losses.earlier_token_worth:.2g} of one at the last size, "
+            f"and break-even is {even.earlier_token_worth:.2g}: growing {pays}.",
+            WIDTH,
+        )
+    for warning in losses.warnings:
+        lines += _item("", f"warning: {warning}")
+    return lines
+
+
+def _after(tokens: float | None, reach: float) -> str:
+    """When to grow, in a cell; none of the last stage."""
+    if tokens is None:
+        return ""
+    beyond = tokens > reach
+    return f"{'more than ' if beyond else ''}{min(tokens, reach) * MILLION:.4g} tokens"
 
 
 def _item(indent: str, text: str) -> list[str]:

@@ -36,9 +36,7 @@ class _ManyAgainst(TyperCommand):
 
 @app.command(cls=_ManyAgainst)
 def train(
-    good: Annotated[
-        list[Path], typer.Argument(metavar="GOOD", help=f"Good text: {CORPUS_HELP}")
-    ],
+    good: Annotated[list[Path], typer.Argument(metavar="GOOD", help=f"Good text: {CORPUS_HELP}")],
     against: Annotated[list[Path], typer.Option(help="Bad text, as many paths as you like.")],
     out: Annotated[Path, typer.Option(help="File for the score, e.g. score.safetensors.")],
     held_out: Annotated[

@@ -17,26 +17,29 @@ Checkpoint = Annotated[
     ),
 ]
 Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
-TopK = Annotated[int | None, typer.Option(help="Draw from so many of the likeliest tokens.")]
+TopK = Annotated[int | None, typer.Option(help="Draw from the N likeliest tokens.", metavar="N")]
 TopP = Annotated[
-    float, typer.Option(help="Draw from the likeliest tokens that have this probability together.")
+    float,
+    typer.Option(help="Draw from the fewest likeliest tokens whose probabilities add up to this."),
 ]
 MinP = Annotated[
-    float, typer.Option(help="Draw from tokens that have this share of the likeliest one's.")
+    float, typer.Option(help="Draw from tokens with this share of the likeliest one's probability.")
 ]
 Penalty = Annotated[
     float,
     typer.Option(
-        "--repetition-penalty", help="Above 1, what was written becomes less likely; 1.03 is usual."
+        "--repetition-penalty",
+        help="Above 1, tokens that were there become less likely; Tele-FLM's is 1.03.",
     ),
 ]
 Stop = Annotated[
-    list[str] | None, typer.Option(help="End before this text; may be given often.", metavar="TEXT")
+    list[str] | None,
+    typer.Option(help="End before this text; may be given several times.", metavar="TEXT"),
 ]
-Seed = Annotated[int, typer.Option(max=2**63 - 1, help="Of the draws above temperature 0.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Decides the draws above temperature 0.")]
 Precision = Annotated[
     Literal["fp32", "bf16", "int8"],
-    typer.Option("--weights", help="What weights are kept in; int8 on a CPU alone."),
+    typer.Option("--weights", help="Precision of the weights; int8 on x86 CPUs only."),
 ]
 Device = Annotated[
     str, typer.Option(help="cpu or cuda, cuda:1 …; auto takes a GPU where there is one.")

@@ -134,23 +134,29 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         dotted, separator, text = override.partition("=")
         if not separator or not dotted:
             raise ConfigError(f"override {override!r}: write it as key.sub=value")
-        *parents, leaf = dotted.split(".")
-        node = merged
-        for parent in parents:
-            below = node.get(parent)
-            if below is None:
-                below = {}
-            elif not isinstance(below, dict):
-                below = {"preset": below}
-            node[parent] = below
-            node = below
         try:
-            node[leaf] = parse_value(text)
+            value = parse_value(text)
         except _YAML_ERRORS:
             raise ConfigError(
                 f"override {override!r}: the value is not valid YAML; quote it"
             ) from None
+        set_value(merged, dotted, value)
     return merged
+
+
+def set_value(data: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set `key.sub` in nested mappings; see `apply_overrides`."""
+    *parents, leaf = dotted.split(".")
+    node = data
+    for parent in parents:
+        below = node.get(parent)
+        if below is None:
+            below = {}
+        elif not isinstance(below, dict):
+            below = {"preset": below}
+        node[parent] = below
+        node = below
+    node[leaf] = value
 
 
 def laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

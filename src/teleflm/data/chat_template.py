@@ -47,8 +47,6 @@ class ChatTemplate:
         Raises:
             DataError: the template does not compile, or refuses the chat.
         """
-        from jinja2 import TemplateError
-
         settings: dict[str, Any] = {
             "chat_template": self.source,
             "add_generation_prompt": answers_next,
@@ -57,7 +55,7 @@ class ChatTemplate:
         }
         try:
             (text,), _ = self._render([[dict(message) for message in messages]], **settings)
-        except (TemplateError, ValueError, TypeError) as error:
+        except Exception as error:  # a template is a program, and fails in any way
             raise DataError(
                 f"{self._folder}: its chat template cannot be applied ({error}); mend {TEMPLATE} "
                 "there"

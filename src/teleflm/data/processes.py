@@ -40,6 +40,12 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
 
 
+def ask_to_stop(pool: ProcessPoolExecutor) -> None:
+    """Send SIGTERM to the workers, which those heed that have unblocked it."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+
+
 def _born(begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     _follow_parent()
     begin(*arguments)

@@ -3,8 +3,9 @@
 lm-eval is of the extra `eval`: import this module where that is known to be there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from teleflm.evaluation.scorer import Scorer
 from teleflm.evaluation.text import IntArray, Piece
 from teleflm.evaluation.windows import Rolling
 from teleflm.generation.decoder import IncrementalDecoder
-from teleflm.generation.sampling import Sampling
+from teleflm.generation.sampling import GREEDY, Sampling
 from teleflm.generation.text import Writer
 from teleflm.model.precision import autocast
 from teleflm.parallel.ranks import Ranks
@@ -29,6 +30,8 @@ from teleflm.parallel.ranks import Ranks
 _Request = tuple[tuple[str, str], list[int], list[int]]
 _Answer = TypeVar("_Answer")
 _TEXTS_AT_ONCE = 16
+# Of what a task says of its texts, that which chooses no token.
+_NO_DRAWS = ("until", "do_sample", "max_gen_toks")
 
 
 class HarnessModel(TemplateLM):
@@ -192,16 +195,34 @@ class HarnessModel(TemplateLM):
             self.tok_encode(request.args[0])[most - length :] or [self._prefix]
             for request in requests
         ]
-        sampling = Sampling(
-            temperature=settings["temperature"] if settings["do_sample"] else 0.0,
-            top_k=settings.get("top_k") or None,
-            top_p=settings.get("top_p", 1.0),
-        )
+        sampling = _sampling(requests[0], settings)
         writer = Writer(decoder, self._tokenizer, sampling, stops)
         written = writer.write(
             prompts, most, batch_size=_TEXTS_AT_ONCE, finished=lambda *_: progress(1)
         )
         return [completion.text for completion in written]
+
+
+def _sampling(request: Instance, settings: Mapping[str, Any]) -> Sampling:
+    """How a task asks that tokens be drawn.
+
+    Raises DataError for what text is not written by here: other text would be another score.
+    """
+    asked = {key: value for key, value in settings.items() if key not in _NO_DRAWS}
+    if asked.get("num_beams") == 1:
+        del asked["num_beams"]  # one beam is a plain text
+    unknown = next((key for key in asked if key not in asdict(GREEDY)), None)
+    if unknown is not None:
+        raise DataError(
+            f"{_of(request)}: its generation_kwargs ask for {unknown} = {asked[unknown]!r}, by "
+            "which no text is written here; take it out of the task file"
+        )
+    if not settings["do_sample"]:
+        asked = {key: value for key, value in asked.items() if key == "repetition_penalty"}
+    try:
+        return Sampling(**{**asked, "top_k": asked.get("top_k") or None})
+    except ConfigError as error:
+        raise DataError(f"{_of(request)}: its generation_kwargs make no sense ({error})") from error
 
 
 def _of(request: Instance) -> str:

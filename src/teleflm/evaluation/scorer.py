@@ -105,18 +105,19 @@ def open_scorer(
     model = state.model
     length = length or model.max_position_embeddings
     check_length(length, source)
-    if parallel is None:
-        one = OneProcess(model, torch.float32, device, precision=precision)
-        ranks.agreed(lambda: _fill(one, state))
-        return Scorer(one, model, length, precision, ranks.rank, ranks.count)
-    padded = length + -length % parallel.tp
-    at_once = ranks.count * max(1, _tokens_at_a_time(device) // (padded * ranks.count))
-    training = TrainingConfig(steps=1, global_batch=at_once, dtype=precision, compile=False)
-    job = Job({"model": model}, padded, training, parallel)
-    mesh = build_mesh(layout_of(job, ranks.count), ranks.rank, device)
-    many = ManyRanks(model, mesh, Recipe(parallel, training, torch.float32))
-    ranks.agreed(lambda: _fill(many, state))
-    return Scorer(many, model, length, precision, padded=padded, at_once=at_once)
+    if parallel is not None:
+        padded = length + -length % parallel.tp
+        at_once = ranks.count * max(1, _tokens_at_a_time(device) // (padded * ranks.count))
+        training = TrainingConfig(steps=1, global_batch=at_once, dtype=precision, compile=False)
+        layout = layout_of(Job({"model": model}, padded, training, parallel), ranks.count)
+        if ranks.count > 1:  # of a single process there is no mesh
+            mesh = build_mesh(layout, ranks.rank, device)
+            many = ManyRanks(model, mesh, Recipe(parallel, training, torch.float32))
+            ranks.agreed(lambda: _fill(many, state))
+            return Scorer(many, model, length, precision, padded=padded, at_once=at_once)
+    one = OneProcess(model, torch.float32, device, precision=precision)
+    ranks.agreed(lambda: _fill(one, state))
+    return Scorer(one, model, length, precision, ranks.rank, ranks.count)
 
 
 def check_length(length: int, source: Opened) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from teleflm.data.chat_template import ChatTemplate
 from teleflm.data.tokenizer import Tokenizer
-from teleflm.errors import ConfigError, DataError, MissingExtraError
+from teleflm.errors import ConfigError, DataError, MissingExtraError, TeleflmError
 from teleflm.evaluation.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def run_tasks(
             lines do not fit.
         ConfigError: tasks that write text, of a model that lies on many ranks.
     """
-    from jinja2 import TemplateError
     from lm_eval.evaluator import evaluate
 
     from teleflm.evaluation.harness import HarnessModel
@@ -95,8 +94,11 @@ def run_tasks(
                 fewshot_as_multiturn=template is not None,
                 confirm_run_unsafe_code=settings.runs_code,
             )
-        except (KeyError, ValueError, TemplateError) as error:
-            # Of a document without a field that the task's own lines ask for, above all.
+        except (TeleflmError, RuntimeError, MemoryError, OSError):
+            raise  # of the model or the machine
+        except Exception as error:
+            # Of a document without a field that the task's own lines ask for, above all; a task's
+            # own code fails in any way.
             raise DataError(
                 f"--tasks {','.join(settings.names)}: cannot be asked ({_reason(error)})"
             ) from error
@@ -155,6 +157,7 @@ def _manager(settings: TaskSettings) -> "TaskManager":
         manager = TaskManager(include_path=str(include), include_defaults=False)
         if all(name in manager.all_tasks for name in settings.names):
             return manager
+        _check_readable(include)
     manager = TaskManager(include_path=None if include is None else str(include))
     for name in settings.names:
         if name not in manager.all_tasks:
@@ -165,6 +168,19 @@ def _manager(settings: TaskSettings) -> "TaskManager":
                 f"{'' if include is None else f' or in {include}'}{hint}"
             )
     return manager
+
+
+def _check_readable(include: Path) -> None:
+    """Raises DataError for a file that is no YAML, which lm-eval passes over without a word."""
+    import yaml
+
+    for file in sorted(include.glob("**/*.yaml")):
+        try:
+            # Not made into objects: lm-eval has tags of its own.
+            yaml.compose(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{file}: not valid YAML ({reason}); mend the task file") from error
 
 
 def _load(manager: "TaskManager", name: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Sampling:
                 0 < self.repetition_penalty < np.inf,
                 "above 0; 1 changes nothing",
             ),
-            ("seed", self.seed, self.seed >= 0, "at least 0"),
+            ("seed", self.seed, 0 <= self.seed < 2**63, "at least 0 and below 2**63"),
         ):
             if not makes_sense:
                 raise ConfigError(f"--{name} {value}: it has to be {sense}")

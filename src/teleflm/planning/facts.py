@@ -8,7 +8,9 @@ from teleflm.planning.closed import closed_form
 from teleflm.planning.plan import Plan
 from teleflm.planning.search import Candidate
 from teleflm.planning.series import EVIDENCE, SeriesPlan
+from teleflm.planning.series_law import SeriesByLaw
 from teleflm.planning.timeline import timeline
+from teleflm.prediction.runs import MILLION
 
 STEP_PARTS = {
     "compute": "computation",
@@ -58,8 +60,8 @@ def candidate_facts(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def series_facts(found: SeriesPlan) -> dict[str, Any]:
-    """The keys that `plan --json` prints of a series."""
+def series_facts(found: SeriesPlan, losses: SeriesByLaw | None = None) -> dict[str, Any]:
+    """The keys that `plan --json` prints of a series, with those by a law."""
     total, scratch, even = found.total, found.scratch, found.break_even
     return {
         "fits": all(stage.plan.fits for stage in found.stages),
@@ -76,6 +78,32 @@ def series_facts(found: SeriesPlan) -> dict[str, Any]:
         "break_even": None if even is None else asdict(even),
         "warnings": found.warnings,
         "evidence": [asdict(each) for each in EVIDENCE],
+        **({} if losses is None else {"by_law": _law_facts(found, losses)}),
+    }
+
+
+def _law_facts(found: SeriesPlan, losses: SeriesByLaw) -> dict[str, Any]:
+    return {
+        "stages": [
+            {
+                "name": stage.name,
+                "parameters": size * MILLION,
+                "loss_before": loss.begin,
+                "loss_after": loss.end,
+                "head_start_tokens": loss.head_start * MILLION,
+                "grow_after_tokens": None if loss.grow_after is None else loss.grow_after * MILLION,
+                "measured": measured,
+            }
+            for stage, size, loss, measured in zip(
+                found.stages, losses.sizes, losses.stages, losses.measured, strict=True
+            )
+        ],
+        "scratch_loss": losses.scratch,
+        "same_gpu_hours_loss": losses.same_cost,
+        "earlier_token_worth": losses.earlier_token_worth,
+        "pays": losses.pays,
+        "reach_tokens": losses.reach * MILLION,
+        "warnings": losses.warnings,
     }
 
 

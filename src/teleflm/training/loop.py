@@ -13,7 +13,7 @@ import torch
 
 from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import open_domains
-from teleflm.errors import MachineError, StoppedError
+from teleflm.errors import DivergedError, StoppedError
 from teleflm.growth.event import Lineage
 from teleflm.model.precision import peak_rate
 from teleflm.parallel.world import world
@@ -62,7 +62,8 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
 
     Raises:
         ConfigError, DataError, CheckpointError, GrowthError, RunLockedError: the input is at fault.
-        MachineError: a full disk, or too many steps in a row that went wrong.
+        DivergedError: too many steps in a row went wrong.
+        MachineError: a full disk.
         StoppedError: SIGINT or SIGTERM, after the work so far was saved.
     """
     keep_freed_memory()
@@ -143,13 +144,13 @@ def _tell(run: Run, verdict: Verdict, watch: Watch) -> None:
     """Say what went wrong in the newest step.
 
     Raises:
-        MachineError: it is to be skipped, and too many before it were.
+        DivergedError: it is to be skipped, and too many before it were.
     """
     if verdict.fault is None:
         return
     where = f"{run.directory}, step {run.step}: {verdict.reason}"
     if verdict.answer == "skip" and watch.skipped_in_a_row >= run.config.faults.max_in_a_row:
-        raise MachineError(
+        raise DivergedError(
             f"{where}, after {watch.skipped_in_a_row} skipped steps in a row; the last checkpoint "
             "stands: lower the learning rate or lengthen the warm-up in a new run_dir, or raise "
             "faults.max_in_a_row"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from teleflm.checkpoint.load import checkpoint_step, checkpoints
 from teleflm.checkpoint.manifest import problems
-from teleflm.errors import CheckpointError, MachineError
+from teleflm.errors import CheckpointError, DivergedError
 from teleflm.files import remove_folder
 from teleflm.growth.event import Lineage
 from teleflm.training.run import Run
@@ -30,11 +30,11 @@ def roll_back(run: Run, reason: str) -> Lineage:
         The lineage to go on with, whose new event skips the batches since the checkpoint.
 
     Raises:
-        MachineError: no whole checkpoint to go back to, or too many roll backs to this one.
+        DivergedError: no whole checkpoint to go back to, or too many roll backs to this one.
     """
     target = next(filter(_is_whole, reversed(scheduled_checkpoints(run, run.step - 1))), None)
     if target is None:
-        raise MachineError(
+        raise DivergedError(
             f"{run.directory}: {reason} at step {run.step}, and no whole checkpoint on schedule to "
             "roll back to; set spikes.answer to skip or log to go on"
         )
@@ -42,7 +42,7 @@ def roll_back(run: Run, reason: str) -> Lineage:
     kept = tuple(event for event in run.lineage if event.step <= step)
     before = sum(event.operator == "roll_back" and event.step == step for event in kept)
     if before >= run.config.faults.max_in_a_row:
-        raise MachineError(
+        raise DivergedError(
             f"{run.directory}: {reason} at step {run.step}, after {before} roll backs to step "
             f"{step} for the like; that checkpoint stands: lower the learning rate in a new "
             "run_dir, or raise faults.max_in_a_row"

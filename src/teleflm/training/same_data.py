@@ -20,9 +20,9 @@ def common_sources(mixture: Mixture, ranks: Ranks) -> dict[str, Source]:
     """
     found = ranks.gathered(lambda: identify(mixture.domains))
     for rank, sources in enumerate(found):
-        if difference := _difference(found[0], sources):
+        if told := difference(found[0], sources):
             raise DataError(
-                f"data.path: rank {rank} does not read what rank 0 reads: {difference}; give all "
+                f"data.path: rank {rank} does not read what rank 0 reads: {told}; give all "
                 "machines the same files"
             )
     return found[0]
@@ -45,9 +45,9 @@ def check_same_data(run_dir: Path, saved: Sources | None, now: Sources, ranks: R
         untold = "its checkpoint does not say what data it was trained on"
         _tell(ranks, f"{run_dir}: {untold}, so nobody can tell whether this is the same")
         return
-    if difference := _difference(saved, now):
+    if told := difference(saved, now):
         raise DataError(
-            f"{run_dir}: its run was trained on other data: {difference}; restore the data to go "
+            f"{run_dir}: its run was trained on other data: {told}; restore the data to go "
             f"on with it, or train on from it with this data in another run: run_dir=… "
             f"start_from={run_dir}"
         )
@@ -62,7 +62,7 @@ def _tell(ranks: Ranks, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _difference(saved: Sources, now: Sources) -> str | None:
+def difference(saved: Sources, now: Sources) -> str | None:
     """The first difference between what is trained on, None where there is none."""
     before, after = _trained_on(saved), _trained_on(now)
     if before.keys() != after.keys():

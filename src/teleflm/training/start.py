@@ -20,6 +20,7 @@ from teleflm.checkpoint.load import (
 from teleflm.checkpoint.manifest import Manifest, manifest_digest, read_manifest
 from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.growth import GrowthConfig
+from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
@@ -208,7 +209,7 @@ def start_state(
     if config.growth is not None:
         return _grown_state(config, config.growth, mixture, folder, ranks, regions)
     if folder is None:
-        return ranks.agreed(lambda: _fresh_state(config).in_memory(regions))
+        return ranks.agreed(lambda: fresh_state(config.model, config.seed).in_memory(regions))
     state = load_checkpoint(folder, regions)[1]
     if run_start(state.lineage).step != state.step:
         digest = manifest_digest(folder)
@@ -227,7 +228,9 @@ def _grown_state(
     regions: Mapping[str, Region] | None,
 ) -> TrainingState:
     # Each rank reads of the parent what it needs for its regions.
-    state = open_checkpoint(folder)[1] if folder is not None else _fresh_state(config)
+    state = fresh_state(config.model, config.seed)
+    if folder is not None:
+        state = open_checkpoint(folder)[1]
     how = replace(
         Growth.of(growth, config.seed),
         parent=manifest_digest(folder) if folder is not None else None,
@@ -241,11 +244,13 @@ def _grown_state(
     return ranks.agreed(lambda: grown.in_memory(regions))
 
 
-def _fresh_state(config: RunConfig) -> LazyState:
+def fresh_state(model: ModelConfig, seed: int) -> LazyState:
+    """The state of a model that has learnt nothing, whose pieces are made as they are read."""
+
     def read(kind: Kind, name: str, region: Region) -> Tensor:
         if kind == "weights":
-            return initial_value(config.model, name, config.seed, region)
+            return initial_value(model, name, seed, region)
         return torch.zeros(region_shape(region))
 
-    event = Event(operator="init", to=config.model, seed=config.seed)
+    event = Event(operator="init", to=model, seed=seed)
     return LazyState.untrained(event, read, torch.float32)

@@ -1,6 +1,6 @@
 """The tables and the picture of the µP study, from its results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -120,9 +120,9 @@ def pictured(results: Sequence[Result], png: Path) -> None:
 
 def _panel(axes: Any, by_width: dict[int, Curve]) -> None:
     axes.set_xscale("log", base=2)
-    label: Callable[[float, Any], str] = lambda rate, _: f"{rate:g}"  # noqa: E731
-    axes.xaxis.set_major_formatter(label)
-    axes.set_xlabel("matrix learning rate (µP: at width 64)")
+    ticks = sorted({rate for curve in by_width.values() for rate in curve})
+    axes.set_xticks(ticks, [f"{1e4 * rate:.3g}" for rate in ticks])
+    axes.set_xlabel("matrix learning rate (µP: at width 64), in 1e-4")
     axes.set_ylabel("held-out loss")
     for (width, curve), colour in zip(by_width.items(), figures.STAGE_COLOURS, strict=False):
         rates = sorted(curve)

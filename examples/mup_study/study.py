@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mup_study.table import pictured, tables
+from examples.mup_study.table import bests, pictured, tables
 from teleflm.errors import MachineError
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.checkpoints import SaveCheckpoints
@@ -33,7 +33,7 @@ WIDTHS = (32, 64, 128, 256)
 # Sizes between them, for the law; at the rates that are best for the narrowest.
 MORE_WIDTHS = (48, 96, 192)
 LAYERS, HEAD_DIM, CONTEXT, BATCH, STEPS, WARMUP = 4, 16, 64, 8, 300, 30
-# There both parametrisations are one model: µP's rates hold at this width.
+# There both parametrizations are one model: µP's rates hold at this width.
 BASE_WIDTH = 64
 # By factors of two, each beside the other's best at the base width.
 MATRIX_RATES = tuple(5e-4 * 2**k for k in range(-3, 3))
@@ -47,7 +47,7 @@ LAST = 30
 
 @dataclass(frozen=True)
 class Trial:
-    """A run: its parametrisation, width, rates (at the base width under µP) and seed.
+    """A run: its parametrization, width, rates (at the base width under µP) and seed.
 
     `growth` is how it came to its width, from the half of it at half of the steps.
     """
@@ -177,7 +177,7 @@ def main(command_line: list[str] | None = None) -> None:
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     results = [json.loads(line) for line in lines]
     if arguments.verb == "table":
-        print(tables(results))
+        print(bests(results), tables(results), sep="\n\n")
         pictured(results, PICTURE)
         return
     done = {tuple(line[name] for name in Trial.__dataclass_fields__) for line in results}

@@ -30,13 +30,25 @@ def tables(results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def bests(results: Sequence[Result]) -> str:
+    """Markdown: the best matrix rate of each width from scratch, that was tried and by `valley`."""
+    found = curves(results, "matrix_rate", None)
+    widths = sorted({width for _, width in found})
+    head = ["best matrix rate, × 1e-4", *map(str, widths)]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for kind, name in _NAMES.items():
+        for way, best in (("the best that was tried", lowest), ("bottom of a parabola", valley)):
+            rates = [f"{1e4 * best(found[kind, width]):.3g}" for width in widths]
+            lines.append(_row([f"{name}, {way}", *rates]))
+    return "\n".join(lines)
+
+
 def _table(found: dict[tuple[str, int], Curve]) -> list[str]:
     rates = sorted({rate for curve in found.values() for rate in curve})
     head = ["parametrization", "width", "seeds", *(f"{rate:g}" for rate in rates), "best"]
     lines = [_row(head), _row(["---"] * len(head))]
     for (parametrization, width), curve in found.items():
-        best = min(curve, key=lambda rate: mean(curve[rate]))
-        cells = [_cell(curve.get(rate), rate == best) for rate in rates]
+        cells = [_cell(curve.get(rate), rate == lowest(curve)) for rate in rates]
         seeds = str(max(map(len, curve.values())))
         lines.append(
             _row([_NAMES[parametrization], str(width), seeds, *cells, f"{valley(curve):.2g}"])
@@ -58,9 +70,9 @@ def _cell(losses: list[float] | None, is_best: bool) -> str:
 def curves(
     results: Sequence[Result], rate: str, growth: str | None
 ) -> dict[tuple[str, int], Curve]:
-    """The losses by (parametrisation, width), over one of the rates with the other at its best.
+    """The losses by (parametrization, width), over one of the rates with the other at its best.
 
-    A width that both parametrisations share is under both.
+    A width that both parametrizations share is under both.
     """
     other = next(name for name in _RATES if name != rate)
     mine = [each for each in results if each["growth"] == growth and each["loss"] is not None]
@@ -91,12 +103,17 @@ def _commonest(values: Sequence[float]) -> float | None:
     return max(set(values), key=list(values).count) if values else None
 
 
+def lowest(curve: Curve) -> float:
+    """The rate with the lowest mean."""
+    return min(curve, key=lambda rate: mean(curve[rate]))
+
+
 def valley(curve: Curve) -> float:
     """The rate at the bottom of the parabola through the best point and its neighbours, over the
     logarithm of the rate; at an end of the grid that end."""
     rates = sorted(curve)
     losses = [mean(curve[rate]) for rate in rates]
-    place = int(np.argmin(losses))
+    place = rates.index(lowest(curve))
     if not 0 < place < len(rates) - 1:
         return rates[place]
     near = slice(place - 1, place + 2)
@@ -105,7 +122,7 @@ def valley(curve: Curve) -> float:
 
 
 def pictured(results: Sequence[Result], png: Path) -> None:
-    """Draw the losses by matrix rate, µP beside the standard parametrisation."""
+    """Draw the losses by matrix rate, µP beside the standard parametrization."""
     found = curves(results, "matrix_rate", None)
 
     def draw(axes: Any) -> None:
@@ -128,6 +145,6 @@ def _panel(axes: Any, by_width: dict[int, Curve]) -> None:
         rates = sorted(curve)
         losses = [mean(curve[rate]) for rate in rates]
         axes.plot(rates, losses, color=colour, marker="o", markersize=4, label=f"width {width}")
-        best = int(np.argmin(losses))
-        axes.plot(rates[best], losses[best], color=colour, marker="o", markersize=9)
+        best = lowest(curve)
+        axes.plot(best, mean(curve[best]), color=colour, marker="o", markersize=9)
     axes.legend(frameon=False)

@@ -60,7 +60,8 @@ def test_what_is_right_passes() -> None:
     assert record["passed"] is True and record["slopes"].keys() == slopes.keys()
 
 
-def rate_without_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def powers_of_m(monkeypatch: pytest.MonkeyPatch, rate: float, decay: float) -> None:
+    """Have matrix-like groups set by these powers of m too much."""
     real = learner_module.set_rates
 
     def broken(
@@ -69,10 +70,14 @@ def rate_without_width(monkeypatch: pytest.MonkeyPatch) -> None:
         real(optimizer, config, factor, mup_ratio)
         for group in optimizer.param_groups:
             if group["is_matrix_like"]:
-                group["lr"] *= mup_ratio
-                group["weight_decay"] /= mup_ratio
+                group["lr"] *= mup_ratio**rate
+                group["weight_decay"] *= mup_ratio**decay
 
     monkeypatch.setattr(learner_module, "set_rates", broken)
+
+
+def rate_without_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    powers_of_m(monkeypatch, rate=1, decay=-1)
 
 
 def std_without_width(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,17 +102,7 @@ def multiplier_without_width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def decay_without_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = learner_module.set_rates
-
-    def broken(
-        optimizer: torch.optim.AdamW, config: OptimizerConfig, factor: float, mup_ratio: float
-    ) -> None:
-        real(optimizer, config, factor, mup_ratio)
-        for group in optimizer.param_groups:
-            if group["is_matrix_like"]:
-                group["weight_decay"] /= mup_ratio**0.5
-
-    monkeypatch.setattr(learner_module, "set_rates", broken)
+    powers_of_m(monkeypatch, rate=0, decay=-0.5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-WIDTH = 80
+from teleflm.cli.extras import needing
+from teleflm.cli.out import WIDTH
 
 
 def clean(
@@ -23,12 +24,10 @@ def clean(
 
     Example: teleflm data clean web-en out=clean "sources=[{name: web, path: warc/, language: en}]"
     """
-    try:
+    with needing("clean"):
         from teleflm.cleaning.clean import clean as do
         from teleflm.cleaning.recipe import load_recipe
         from teleflm.cleaning.steps import KINDS
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
     from teleflm.data.progress import byte_progress
 
     loaded = load_recipe(recipe, overrides or [])
@@ -43,14 +42,6 @@ def clean(
         typer.echo((Path(loaded.out) / "clean.json").read_text(encoding="utf-8"), nl=False)
     else:
         _print(found, Path(loaded.out))
-
-
-def missing_extra(error: ModuleNotFoundError) -> Exception:
-    """What to raise where a library of the extra `clean` may be what is missing."""
-    from teleflm.errors import MissingExtraError
-
-    library = (error.name or "").partition(".")[0]
-    return error if library == "teleflm" else MissingExtraError(library, "clean")
 
 
 def _print(found: dict[str, Any], out: Path) -> None:

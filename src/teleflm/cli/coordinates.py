@@ -6,10 +6,9 @@ from typing import Any
 
 import typer
 
+from teleflm.cli.out import WIDTH
 from teleflm.config.sweep import SweepConfig
 from teleflm.errors import CheckFailedError
-
-_WIDTH = 80
 
 
 def run_check(config: SweepConfig, source: str, as_json: bool) -> None:
@@ -67,5 +66,5 @@ def _show(facts: dict[str, Any]) -> None:
             mark = "" if cell is None else " !" if cell.wrong else "  " if cell.judged else " ·"
             told.append("" if cell is None else f"{cell.text}{mark}")
         table.add_row(quantity, *told)
-    Console(width=_WIDTH).print(table)
+    Console(width=WIDTH).print(table)
     typer.echo("to be 0, of logits at init -0.5; ! is wrong, · is not judged")

@@ -7,6 +7,8 @@ import typer
 
 from teleflm.cli import clean, mix, score
 from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
+from teleflm.cli.extras import needing
+from teleflm.cli.out import WIDTH
 
 if TYPE_CHECKING:
     from teleflm.cleaning.recipe import Executor
@@ -16,8 +18,6 @@ app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into t
 app.command()(clean.clean)
 app.command()(mix.mix)
 app.add_typer(score.app, name="score")
-
-WIDTH = 80
 
 
 @app.command()
@@ -93,10 +93,8 @@ def prepare(
 
 
 def _executor_of(recipe: str) -> "Executor":
-    try:
+    with needing("clean"):
         from teleflm.cleaning.recipe import load_recipe
-    except ModuleNotFoundError as error:
-        raise clean.missing_extra(error) from error
     return load_recipe(recipe).executor
 
 

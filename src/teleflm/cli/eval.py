@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from teleflm.cli.corpus import DOMAIN_BY_HELP, TEXT_KEY_HELP
+from teleflm.cli.out import check_new
 from teleflm.errors import ConfigError
 from teleflm.files import write_whole
 
@@ -112,8 +113,7 @@ def evaluate(
 
     if out is not None and not compare:
         raise ConfigError("--out writes the page of a comparison; add --compare, or leave it out")
-    if out is not None and out.exists():
-        raise ConfigError(f"{out}: is there already; remove it, or give another --out")
+    check_new(out)
     names = [name for name in (tasks or "").split(",") if name]
     asked = TaskSettings(names, include, few_shot, limit, apply_chat_template, run_code)
     if tasks is not None and not names:

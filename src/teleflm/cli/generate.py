@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from teleflm.cli import writer as options
+from teleflm.cli.out import check_new
 
 if TYPE_CHECKING:
     from teleflm.generation.text import Completion, Writer
@@ -57,8 +58,7 @@ def generate(
         raise ConfigError("give either PROMPT or --prompts FILE.jsonl")
     if prompts is None and out is not None:
         raise ConfigError("--out is for the records of --prompts; redirect the text of one PROMPT")
-    if out is not None and out.exists():
-        raise ConfigError(f"{out}: is there already; remove it, or give another --out")
+    check_new(out)
     records = [] if prompts is None else _records(prompts)
     writer = options.writer_of(
         checkpoint,

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from teleflm.cli.extras import needing
+from teleflm.cli.out import WIDTH
+
 if TYPE_CHECKING:
     from teleflm.data.budget import Reading
-
-WIDTH = 80
 
 
 class _Mixture(NamedTuple):
@@ -86,14 +87,10 @@ def _mixture(source: str) -> _Mixture:
 
 
 def _of_recipe(source: str) -> _Mixture:
-    from teleflm.cli.clean import missing_extra
-
-    try:
+    with needing("clean"):
         from teleflm.cleaning.finish import read_summary
         from teleflm.cleaning.folders import Folders
         from teleflm.cleaning.recipe import load_recipe
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
     from teleflm.errors import DataError
 
     recipe = load_recipe(source)

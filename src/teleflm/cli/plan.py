@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from teleflm.cli.data import WIDTH
+from teleflm.cli.out import WIDTH
 from teleflm.errors import ConfigError
 
 if TYPE_CHECKING:

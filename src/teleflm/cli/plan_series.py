@@ -5,7 +5,7 @@ from json import dumps
 from pathlib import Path
 from textwrap import wrap
 
-from teleflm.cli.data import WIDTH
+from teleflm.cli.out import WIDTH
 from teleflm.parallel.memory import size_text
 from teleflm.planning.facts import series_facts
 from teleflm.planning.local import cluster_of

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-WIDTH = 80
+from teleflm.cli.extras import needing
+from teleflm.cli.out import WIDTH
 
 
 class _RunUnlessNamed(TyperGroup):
@@ -48,11 +49,9 @@ def run(
     """
     from teleflm.config.sweep import load_sweep
 
-    try:
+    with needing("sweep"):
         from teleflm.tuning.findings import findings
         from teleflm.tuning.sweep import run_sweep
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
 
     config = load_sweep(sweep, overrides or ())
     if check:
@@ -81,10 +80,8 @@ def report(
     """
     from teleflm.report.sweep import write_sweep_report
 
-    try:
+    with needing("sweep"):
         from teleflm.tuning.findings import findings, read_sweep
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
 
     facts = findings(*read_sweep(folder), to)
     if json:
@@ -94,14 +91,6 @@ def report(
     if to is not None:
         _show_transfer(facts)
     typer.echo(write_sweep_report(folder, facts))
-
-
-def missing_extra(error: ModuleNotFoundError) -> Exception:
-    """What to raise where a library of the extra `sweep` may be what is missing."""
-    from teleflm.errors import MissingExtraError
-
-    library = (error.name or "").partition(".")[0]
-    return error if library == "teleflm" else MissingExtraError(library, "sweep")
 
 
 def _show(facts: dict[str, Any]) -> None:

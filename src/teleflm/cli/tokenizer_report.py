@@ -7,11 +7,11 @@ import typer
 from typer.core import TyperCommand
 
 from teleflm.cli.corpus import DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
+from teleflm.cli.out import WIDTH
 
 if TYPE_CHECKING:
     from teleflm.data.vocabulary_report import Fit
 
-WIDTH = 80
 # As many tokenizers as have room for their figures beside each other.
 _BESIDE = 5
 # Wide enough for what the facts are called.

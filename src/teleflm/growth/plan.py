@@ -8,11 +8,12 @@ from teleflm.config.model import FEATURES, ModelConfig
 from teleflm.errors import GrowthError
 from teleflm.growth.event import OPERATORS
 
-_SIZES = {
+SIZES = {
     "hidden": ("hidden_size",),
     "heads": ("num_attention_heads", "num_key_value_heads"),
     "ffn": ("intermediate_size",),
 }
+"""The fields of a model that a growth of each width axis changes."""
 _LAYERS = "num_hidden_layers"
 # Growing changes sizes; these say what function the sizes belong to.
 _MUST_STAY = (
@@ -32,6 +33,7 @@ _CLONED = {
     "heads": ("num_key_value_heads", "queries_per_group"),
     "ffn": ("intermediate_size",),
 }
+"""The fields of a model that a growth of each width axis changes."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _grown(
 ) -> list[str]:
     """The sizes that grow by an operator."""
     sizes = [
-        size for axis, sizes in _SIZES.items() if getattr(width, axis) == operator for size in sizes
+        size for axis, sizes in SIZES.items() if getattr(width, axis) == operator for size in sizes
     ]
     if depth == operator:
         sizes.append(_LAYERS)

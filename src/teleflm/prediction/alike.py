@@ -1,7 +1,7 @@
 """Whether runs differ in their size alone, so that one law has their losses."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import isfinite
 from typing import Any
 
@@ -10,14 +10,12 @@ from teleflm.config.model import LAYER_KINDS, ModelConfig
 from teleflm.config.resolve import resolve_model
 from teleflm.config.run import RunConfig
 from teleflm.errors import DataError
+from teleflm.growth.plan import SIZES
 from teleflm.prediction.runs import FinishedRun, Kind
 from teleflm.training.same_data import difference
 
 # What a model's size is made of, and what its loss does not depend on.
-_SIZES = {
-    *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
-    *("max_position_embeddings", *LAYER_KINDS),
-}
+_SIZES = {*chain.from_iterable(SIZES.values()), "max_position_embeddings", *LAYER_KINDS}
 _LENGTHS = ("training.steps", "schedule.total_steps")
 _WHY = {"num_hidden_layers": "µP carries learning rates from width to width, not over depths"}
 

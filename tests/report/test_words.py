@@ -4,7 +4,17 @@ import math
 
 import pytest
 
-from teleflm.report.words import bound, count, duration, error, listing, percent, power, times
+from teleflm.report.words import (
+    bound,
+    count,
+    duration,
+    error,
+    listing,
+    percent,
+    power,
+    setting,
+    times,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +55,8 @@ def test_durations_and_the_rest() -> None:
     ]
     assert (listing(["a", "b", "c"]), listing(["a"])) == ("a, b and c", "a")
     assert (times(2), times(3), percent(None)) == ("twice", "3 times", "–")
+
+
+def test_a_width_is_a_whole_number_and_a_rate_is_not() -> None:
+    assert setting(20480) == "20,480"
+    assert setting(2.833e-06) == "2.833e-06" and setting(0.125) == "0.125"

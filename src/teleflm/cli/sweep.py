@@ -141,12 +141,15 @@ def _show_transfer(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from teleflm.report.words import setting
+
     table = Table(title=f"by µP, from the proxy to {facts['to']}")
     table.add_column("")
     for title in ("proxy", "target"):
         table.add_column(title, justify="right")
-    for name, value in facts["effective"]["proxy"].items():
-        table.add_row(name, f"{value:.4g}", f"{facts['effective']['target'][name]:.4g}")
+    proxy, target = (facts["effective"][side] for side in ("proxy", "target"))
+    for name in proxy:
+        table.add_row(name, setting(proxy[name]), setting(target[name]))
     Console(width=WIDTH).print(table)
     typer.echo(facts["yaml"], nl=False)
     if facts["left"]:

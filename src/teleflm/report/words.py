@@ -51,6 +51,11 @@ def bound(value: float | None) -> str:
     return _exponential(value, 0) if value is not None else DASH
 
 
+def setting(value: float) -> str:
+    """What a model computes with: whole numbers as 20,480, others to four digits as 2.833e-06."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
 def percent(share: float | None, digits: int = 0) -> str:
     """A share of 0 to 1 as 41 %."""
     return f"{share:.{digits}%}".replace("%", f"{_UNIT_SPACE}%") if share is not None else DASH
@@ -108,6 +113,7 @@ FILTERS = {
         power,
         error,
         bound,
+        setting,
         percent,
         factor,
         duration,

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +105,31 @@ def test_without_a_place_to_go_records_are_printed(
     assert "writing: 2 of 2 texts" in printed.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def interrupted() -> None:
+    # As Python hears SIGINT, which a background shell has children ignore.
+    raise KeyboardInterrupt
+
+
+def terminated() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("stop", "number"), [(interrupted, signal.SIGINT), (terminated, signal.SIGTERM)]
+)
 def test_what_is_done_is_kept_when_the_rest_is_stopped(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Callable[[], None],
+    number: signal.Signals,
 ) -> None:
     expected = written(folder, tmp_path)
     real, calls = text.generate, iter(range(9))
 
     def stopped(*arguments: Any, **named: Any) -> list[list[int]]:
         if next(calls) == 2:
-            signal.raise_signal(number)
+            stop()
         return real(*arguments, **named)
 
     monkeypatch.setattr(text, "generate", stopped)

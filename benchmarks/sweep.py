@@ -47,6 +47,7 @@ def sweep(folder: Path, arguments: argparse.Namespace, pruner: str) -> tuple[dic
     run["model"] = arguments.model
     run["data"] = {"path": str(arguments.store), "sequence_length": 128}
     run["training"]["steps"] = arguments.steps
+    run["schedule"]["warmup_steps"] = arguments.steps // 10
     run["checkpoint"]["every"] = run["evaluation"]["every"] = arguments.steps
     run["evaluation"]["prompts"] = []
     fields = {
@@ -80,7 +81,7 @@ def main(command_line: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--store", type=Path, required=True, help="a token store")
     parser.add_argument("--model", default="nano-52b", help="MODEL of the trials")
-    parser.add_argument("--steps", type=int, default=100, help="of a trial")
+    parser.add_argument("--steps", type=int, default=60, help="of a trial; a tenth warms up")
     parser.add_argument("--trials", type=int, default=12, help="of the grid of 12")
     parser.add_argument("--workers", type=int, default=2, help="and threads of a single run")
     parser.add_argument("--pruner", default="median", choices=["median", "halving"])

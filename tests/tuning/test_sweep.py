@@ -21,7 +21,9 @@ from teleflm.config.sweep import SweepConfig
 from teleflm.data.store import TokenStore
 from teleflm.errors import ConfigError, DataError, StoppedError
 from teleflm.files import read_jsonl
+from teleflm.tuning.criteria import TENTHS
 from teleflm.tuning.findings import findings, read_sweep
+from teleflm.tuning.pruning import first_judged
 from teleflm.tuning.sampling import Judge, choose
 from teleflm.tuning.space import Space
 from teleflm.tuning.study import OUTCOME, Study
@@ -128,12 +130,37 @@ def judged(pruner: Any, losses: list[float], others: list[FrozenTrial]) -> int |
 
 def test_the_median_prunes_what_is_worse_than_half_of_those_before_it() -> None:
     others = [seen(number) for number in range(6)]
-    assert judged("median", [9.0] * 10, others) == 3
+    assert judged("median", [9.0] * 10, others) == 1
     assert judged("median", [0.5] * 10, others) is None
     assert judged("median", [9.0] * 10, others[:4]) is None
     assert judged("none", [9.0] * 10, others) is None
     assert judged("median", [math.nan] * 10, others) is None
     assert judged("median", [math.nan] * 5 + [9.0], others) == 6
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "first"), [(0, 300, 3), (50, 1000, 3), (50, 300, 4), (50, 100, 7)]
+)
+def test_a_trial_is_judged_once_its_warm_up_is_made_up_for(
+    store: TokenStore, tmp_path: Path, warmup: int, steps: int, first: int
+) -> None:
+    keys = {"schedule": {"warmup_steps": warmup}, "training": {"steps": steps, "global_batch": 2}}
+    config = sweep(store.path, tmp_path, run=keys)
+    assert first_judged(Space(config, "SWEEP.yaml").base) == first
+
+
+def test_a_sweep_that_can_prune_nothing_says_so(
+    store: TokenStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = sweep(
+        store.path,
+        tmp_path / "s",
+        trials=1,
+        pruner="median",
+        run={"schedule": {"warmup_steps": 50}},
+    )
+    assert run(config)[0].state == TrialState.COMPLETE
+    assert "no trial will be pruned" in capsys.readouterr().err
 
 
 def test_halving_knows_the_rungs_of_those_before_it() -> None:
@@ -151,8 +178,8 @@ def test_a_pruned_trial_is_told_and_found_again(
     store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = {"space": {MATRIX: {"choices": [3e-2, 2e-2, 4e-2, 5e-2, 6e-2, 1e-5]}}, "seed": 14}
-    # A checkpoint is saved just before it is pruned, after its third tenth.
-    run_keys = {"checkpoint": {"every": 3}}
+    # At whichever step it is pruned, a checkpoint is saved just before.
+    run_keys = {"checkpoint": {"every": 1}}
     config = sweep(
         store.path,
         tmp_path / "s",
@@ -178,10 +205,12 @@ def test_a_pruned_trial_is_told_and_found_again(
     assert read_sweep(tmp_path / "s")[1][5].state == TrialState.RUNNING
     trials = run(config)
     assert trials[5].state == TrialState.PRUNED
-    assert list(trials[5].intermediate_values) == [1, 2, 3]
-    assert trials[5].value == trials[5].intermediate_values[3]
+    end = max(trials[5].intermediate_values)
+    # Two tenths after the warm-up at the soonest.
+    assert 4 <= end < TENTHS
+    assert trials[5].value == trials[5].intermediate_values[end]
     lines = read_jsonl(tmp_path / "s" / "trials" / "0005" / "metrics.jsonl")
-    assert len(lines) == 3
+    assert len(lines) == end
     told = findings(*read_sweep(tmp_path / "s"))
     assert told["trials"][5]["state"] == "pruned"
     assert told["trials"][5]["loss"] is None

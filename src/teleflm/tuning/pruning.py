@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from teleflm.config.run import RunConfig
 from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.jsonl import records_up_to
 from teleflm.training.hooks.metrics import METRICS
@@ -9,9 +10,21 @@ from teleflm.training.run import Run, StepRecord
 from teleflm.tuning.criteria import TENTHS, tenth_ends, tenths
 from teleflm.tuning.sampling import Judge
 
+# A trial is not judged in its first three tenths, nor in those of its warm-up and the two after it:
+# while rates warm up, a lower one does better, and it takes time until that is made up for.
+_LEAST = 3
+_AFTER_WARMUP = 2
+
 
 class PrunedError(Exception):
     """The trial ends here."""
+
+
+def first_judged(run: RunConfig) -> int:
+    """The tenth of a run after which a pruner first judges it; above 9 it never does."""
+    schedule, steps = run.schedule, run.training.steps
+    warmup = min(schedule.warmup_steps, schedule.total_steps or steps)
+    return max(_LEAST, -(-TENTHS * warmup // steps) + _AFTER_WARMUP)
 
 
 class Prune(Hook):
@@ -32,6 +45,7 @@ class Prune(Hook):
     def on_start(self, run: Run) -> None:
         self._judge = self._new_judge()
         self._steps = run.config.training.steps
+        self._first = first_judged(run.config)
         rows = records_up_to(run.directory / METRICS, run.step)
         self._losses = [row["loss"] for row in rows]
         for tenth, loss in tenths(self._losses, self._steps).items():
@@ -45,5 +59,5 @@ class Prune(Hook):
 
     def _ask(self, tenth: int, loss: float) -> None:
         # At its end there is nothing left to save.
-        if tenth < TENTHS and self._judge.prunes(tenth, loss):
+        if self._first <= tenth < TENTHS and self._judge.prunes(tenth, loss):
             raise PrunedError

@@ -38,13 +38,13 @@ def choose(
 
 
 class Judge:
-    """Says after each tenth of a trial whether it is pruned."""
+    """Says after a tenth of a trial whether it is pruned."""
 
     def __init__(self, pruner: Pruner, seen: Iterable[FrozenTrial]) -> None:
         self._trial = _study(seen, pruner=_pruner(pruner)).ask()
 
     def prunes(self, tenth: int, loss: float) -> bool:
-        """Whether the trial ends here; each tenth is told once, in order.
+        """Whether the trial ends here; tenths are told in order, each once.
 
         One without a finite loss is not judged: `faults` of the run say what that bears.
         """
@@ -62,8 +62,7 @@ class Judge:
 
 def _pruner(name: Pruner) -> BasePruner:
     if name == "median":
-        # Rates warm up at first, which a lower one does better.
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=3)
+        return MedianPruner(n_startup_trials=5)
     if name == "halving":
         # After 3 and 6 tenths the better half goes on.
         return SuccessiveHalvingPruner(min_resource=3, reduction_factor=2)

@@ -16,6 +16,8 @@ from teleflm.data.processes import ask_to_stop, worker_pool
 from teleflm.data.progress import item_progress
 from teleflm.errors import MachineError, StoppedError
 from teleflm.training.signals import StopRequest, stop_request
+from teleflm.tuning.criteria import TENTHS
+from teleflm.tuning.pruning import first_judged
 from teleflm.tuning.space import Space
 from teleflm.tuning.study import Study
 from teleflm.tuning.trial import Advance, Outcome, run_trial
@@ -46,6 +48,13 @@ def run_sweep(config: SweepConfig, source: str) -> Study:
     left = space.trials - finished
     if left <= 0:
         return study
+    if config.pruner != "none" and first_judged(space.base) >= TENTHS:
+        print(
+            f"warning: {source}: no trial will be pruned: a pruner judges from two tenths of the "
+            f"steps after the warm-up on, and this one's schedule.warmup_steps "
+            f"({space.base.schedule.warmup_steps}) leave none of {space.base.training.steps}",
+            file=sys.stderr,
+        )
     with stop_request() as stop, item_progress("sweep", left * each, "steps") as advance:
         if config.workers == 1:
             _work(config, space, study, advance, stop)

@@ -32,6 +32,16 @@ def test_wsd() -> None:
     assert found[-1] == pytest.approx(0.1)
 
 
+def test_linear() -> None:
+    found = factors(110, kind="linear", warmup_steps=9, min_ratio=0.1)
+    assert found[8] == found[9] == 1.0
+    assert found[9:] == pytest.approx([1 - 0.9 * i / 100 for i in range(101)])
+    # Tele-FLM's instruct model fell from 2.7e-5 to 1e-9 (arXiv 2407.02783).
+    ends = factors(500, kind="linear", warmup_steps=0, min_ratio=1e-9 / 2.7e-5)
+    assert 2.7e-5 * ends[0] == 2.7e-5
+    assert 2.7e-5 * ends[-1] == pytest.approx(1e-9)
+
+
 def test_a_decay_laid_out_on_more_steps_than_the_run_s() -> None:
     whole = factors(100, warmup_steps=5)
     assert factors(30, warmup_steps=5, total_steps=100) == whole[:30]
@@ -39,14 +49,14 @@ def test_a_decay_laid_out_on_more_steps_than_the_run_s() -> None:
     assert longer[100:] == pytest.approx([0.2] * 20), "past its end it stays at the minimum"
 
 
-@pytest.mark.parametrize("kind", ["cosine", "wsd"])
+@pytest.mark.parametrize("kind", ["cosine", "wsd", "linear"])
 def test_a_warmup_longer_than_the_run_is_clamped(kind: str) -> None:
     assert factors(4, kind=kind, warmup_steps=2000) == [0.25, 0.5, 0.75, 1.0]
     assert factors(1, kind=kind, warmup_steps=2000) == [1.0]
 
 
 @given(
-    st.sampled_from(["cosine", "wsd"]),
+    st.sampled_from(["cosine", "wsd", "linear"]),
     st.integers(1, 60),
     st.integers(0, 80),
     st.one_of(st.just(0.0), st.floats(1e-9, 1)),

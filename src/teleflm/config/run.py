@@ -151,12 +151,12 @@ class OptimizerConfig(Strict):
 class ScheduleConfig(Strict):
     """Learning rate over the run's own steps.
 
-    Linear warm-up, then a cosine down to `min_ratio` of the peak at `total_steps` (the run's own
-    number of steps unless given), or `wsd`: stable, then linear decay over the last
+    Linear warm-up, then a cosine or a line down to `min_ratio` of the peak at `total_steps` (the
+    run's own number of steps unless given), or `wsd`: stable, then linear decay over the last
     `decay_fraction` of them.
     """
 
-    kind: Literal["cosine", "wsd"] = "cosine"
+    kind: Literal["cosine", "wsd", "linear"] = "cosine"
     warmup_steps: int = Field(default=2000, ge=0)
     min_ratio: float = Field(default=0.1, ge=0, le=1)
     total_steps: int | None = Field(default=None, ge=1)

@@ -21,5 +21,9 @@ def rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
         start = total - round(total * schedule.decay_fraction)
         done = (step + 1 - start) / max(total - start, 1)
         return 1.0 - (1.0 - schedule.min_ratio) * min(max(done, 0.0), 1.0)
+    if schedule.kind == "linear":
+        # The last of its steps has the least rate.
+        done = min((step - warmup) / max(total - 1 - warmup, 1), 1.0)
+        return 1.0 - (1.0 - schedule.min_ratio) * done
     done = min((step - warmup) / max(total - warmup, 1), 1.0)
     return schedule.min_ratio + (1.0 - schedule.min_ratio) * 0.5 * (1.0 + math.cos(math.pi * done))

@@ -24,6 +24,7 @@ from teleflm.cli import (
     plan,
     predict,
     series,
+    sft,
     sweep,
     tokenizer,
     train,
@@ -43,10 +44,10 @@ _PATH_ERRORS = (
     NotADirectoryError,
     PermissionError,
 )
-_ON_MANY_RANKS = ("train", "series", "grow", "verify", "import", "eval")
+_ON_MANY_RANKS = ("train", "sft", "series", "grow", "verify", "import", "eval")
 # Those that torchrun is for. The other verbs do the same work in one process, so variables that it
 # did not set say nothing to them.
-_TRAINING = ("train", "series")
+_TRAINING = ("train", "sft", "series")
 # What torch says of it, on a CPU and on a GPU.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 # typer carries its own copy of click or uses the installed one, by its version.
@@ -91,6 +92,7 @@ app.command()(demo.demo)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.command()(train.train)
+app.command()(sft.sft)
 app.command()(series.series)
 app.add_typer(sweep.app, name="sweep")
 app.command()(grow.grow)

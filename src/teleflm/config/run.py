@@ -179,13 +179,15 @@ class CheckpointConfig(Strict):
 class EvaluationConfig(Strict):
     """Bits per byte on the held-out text, every `every` steps, at the first and at the last.
 
-    `tokens` is the most that is read of each domain; `prompts` are continued as samples.
+    `tokens` is the most that is read of each domain; `prompts` are continued as samples. Of a chat
+    store's held-out conversations so many `answers` a domain are written and compared.
     """
 
     every: int = Field(default=1000, ge=1)
     tokens: int = Field(default=65_536, ge=1)
     prompts: tuple[str, ...] = ()
     sample_tokens: int = Field(default=48, ge=1)
+    answers: int = Field(default=64, ge=0)
 
 
 class FaultsConfig(Strict):

@@ -2,7 +2,9 @@
 
 from contextlib import ExitStack, closing
 from dataclasses import asdict
+from statistics import fmean
 
+from teleflm.evaluation.answers import answers
 from teleflm.evaluation.bpb import evaluate
 from teleflm.generation.generate import generate
 from teleflm.model.precision import autocast
@@ -11,10 +13,14 @@ from teleflm.training.hooks.jsonl import JsonLines
 from teleflm.training.run import Run, StepRecord
 
 
+# Answers that are written down; of the others there is a figure.
+_SHOWN = 8
+
+
 class Evaluate(Hook):
     """evaluation.jsonl: held-out loss and bits per byte at the run's first step, every
-    `evaluation.every` and at the last; at the same times samples.jsonl, prompts continued
-    greedily, where one process has the whole network."""
+    `evaluation.every` and at the last; at the same times samples.jsonl, prompts continued greedily
+    and held-out conversations answered, where one process has the whole network."""
 
     on_every_rank = True
 
@@ -53,10 +59,12 @@ class Evaluate(Hook):
             # Many ranks fill up to whole batches, which they cut into micro-batches themselves.
             rows_at_once=config.training.global_batch if run.ranks.many else None,
         )
-        if result is not None and run.ranks.first:
-            self._evaluations.append({"step": run.step, **asdict(result)})
+        figures = {} if result is None else asdict(result)
         if not run.ranks.many:
             self._sample(run)
+            figures |= self._answer(run)
+        if figures and run.ranks.first:
+            self._evaluations.append({"step": run.step, **figures})
 
     def _sample(self, run: Run) -> None:
         tokenizer, config = run.mixture.tokenizer, run.config
@@ -75,6 +83,25 @@ class Evaluate(Hook):
                 )
             text = tokenizer.decode_after(ids, new)
             self._samples.append({"step": run.step, "prompt": prompt, "text": text})
+
+    def _answer(self, run: Run) -> dict[str, float]:
+        """Have held-out conversations answered; the figures of that, if there are any."""
+        config = run.config
+        with autocast(run.learner.engine.device, config.training.precision):
+            found = answers(
+                run.learner.network,
+                run.mixture,
+                config.evaluation.answers,
+                config.data.sequence_length,
+            )
+        if not found:
+            return {}
+        for answer in found[:_SHOWN]:
+            self._samples.append({"step": run.step, **asdict(answer)})
+        return {
+            "answers": len(found),
+            "exact_match": fmean(answer.is_exact for answer in found),
+        }
 
     def close(self) -> None:
         self._open.close()

@@ -1,0 +1,32 @@
+"""teleflm sft."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from teleflm.parallel.launcher import rank
+
+
+def sft(
+    run: Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run's description.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="Settings laid over it.")
+    ] = None,
+) -> None:
+    """Tune a checkpoint on conversations, so that it answers; a run folder that exists is gone on with.
+
+    It is `train` from a checkpoint (start_from) on a chat store (data prepare --chat).
+
+    Example: teleflm sft examples/sft.yaml start_from=runs/nano data.path=chat run_dir=runs/sft
+    """
+    from teleflm.config.base import apply_overrides, read_yaml
+    from teleflm.training.loop import train
+    from teleflm.training.conversations import check_conversations
+    from teleflm.training.start import resolve_config
+
+    config = resolve_config(apply_overrides(read_yaml(run), overrides or ()), str(run))
+    check_conversations(config, str(run))
+    folder = train(config)
+    if rank() == 0:
+        typer.echo(folder)

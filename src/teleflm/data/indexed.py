@@ -236,8 +236,11 @@ class IndexedTokens:
         return DataError(f"{file}: damaged or cut short; copy or prepare it again")
 
     @functools.cached_property
-    def _offsets(self) -> npt.NDArray[np.int64]:
-        """Token at which each document begins, and the end, shape (documents + 1,)."""
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Token at which each document begins, and the end, shape (documents + 1,).
+
+        Raises DataError for a damaged index.
+        """
         ends = np.cumsum(self._sequence_lengths, dtype=np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends])
         if (
@@ -252,7 +255,7 @@ class IndexedTokens:
     @functools.cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens in each document, shape (documents,). Raises DataError for a damaged index."""
-        return np.diff(self._offsets)
+        return np.diff(self.offsets)
 
     def digest(self) -> str:
         """SHA-256 of the number of tokens and of the tokens, whatever type they are stored in.
@@ -275,7 +278,7 @@ class IndexedTokens:
     def document(self, i: int) -> npt.NDArray[np.integer]:
         """The tokens of document `i`, a view. Raises IndexError; DataError for a damaged index."""
         i = range(len(self))[i]
-        return self.tokens[self._offsets[i] : self._offsets[i + 1]]
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
     def __len__(self) -> int:
         return self._boundaries.size - 1

@@ -16,31 +16,36 @@ def text_of(record: Any, key: str, where: str) -> str | None:
     """
     if not isinstance(record, dict):
         raise DataError(
-            f"{where}: a record is an object with fields, not {_kind(record)}; write it as "
+            f"{where}: a record is an object with fields, not {kind_of(record)}; write it as "
             f'{{"{key}": "…"}}, or remove it'
         )
     try:
         text = _look_up(record, key)
     except KeyError:
-        raise DataError(f"{where}: {missing_key(key, _fields(record))}") from None
+        raise DataError(f"{where}: {missing_key(key, field_names(record))}") from None
     if isinstance(text, bytes):
         return decode(text, f'{where}: field "{key}", byte')
     if text is None:
         return None
     if not isinstance(text, str):
         raise DataError(
-            f'{where}: the field "{key}" is {_kind(text)}, not a string; name the one that holds '
+            f'{where}: the field "{key}" is {kind_of(text)}, not a string; name the one that holds '
             "the text with --text-key, or in a recipe by text_key"
         )
+    check_characters(text, where)
+    return text
+
+
+def check_characters(text: str, where: str) -> None:
+    """Raises DataError, with `where`, for a text with a lone surrogate: JSON can spell half of a
+    pair, which no UTF-8 text can hold."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        # JSON can spell half of a surrogate pair, which no UTF-8 text can hold.
         raise DataError(
             f"{where}: the text has a lone surrogate (\\u{ord(text[error.start]):04x}) at "
             f"character {error.start}; repair the record"
         ) from error
-    return text
 
 
 def domain_of(record: dict[str, Any], where: str) -> str | None:
@@ -49,7 +54,7 @@ def domain_of(record: dict[str, Any], where: str) -> str | None:
     name = metadata.get("domain") if isinstance(metadata, dict) else None
     if name is not None and not isinstance(name, str):
         raise DataError(
-            f"{where}: metadata.domain is {_kind(name)}, not a string; name domains by file with "
+            f"{where}: metadata.domain is {kind_of(name)}, not a string; name domains by file with "
             "--domain-by file, all text's with --domain NAME, or a recipe's source's by domain"
         )
     return name
@@ -71,10 +76,10 @@ def copies_of(record: dict[str, Any], text: str, key: str, where: str) -> int:
     try:
         weight = _look_up(record, key)
     except KeyError:
-        raise DataError(f"{where}: {missing_key(key, _fields(record), 'weight')}") from None
+        raise DataError(f"{where}: {missing_key(key, field_names(record), 'weight')}") from None
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not number or not 0 <= weight <= MOST_COPIES:
-        said = str(weight) if number else _kind(weight)
+        said = str(weight) if number else kind_of(weight)
         raise DataError(
             f'{where}: the weight in the field "{key}" is {said}, not a number from 0 to '
             f"{MOST_COPIES:,}; repair the record, or leave out --weight-key"
@@ -100,15 +105,16 @@ def _look_up(record: dict[str, Any], key: str) -> Any:
     return _look_up(inner, rest)
 
 
-def _fields(record: dict[str, Any], before: str = "") -> list[str]:
-    """What `_look_up` finds a value for."""
+def field_names(record: dict[str, Any], before: str = "") -> list[str]:
+    """What a record has a value for, with dots for a field of a field."""
     found: list[str] = []
     for name, value in record.items():
         inner = isinstance(value, dict) and value
-        found += _fields(value, f"{before}{name}.") if inner else [f"{before}{name}"]
+        found += field_names(value, f"{before}{name}.") if inner else [f"{before}{name}"]
     return found
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """In words, what JSON calls it."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
     return "null" if value is None else names.get(type(value), "a number")

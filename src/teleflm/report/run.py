@@ -72,6 +72,6 @@ def _lede(config: RunConfig, trace: Trace) -> list[str]:
     return sentences
 
 
-def _latest(samples: list[Row]) -> list[tuple[str, str]]:
-    """(prompt, continuation) of the newest samples."""
-    return [(row["prompt"], row["text"]) for row in samples if row["step"] == samples[-1]["step"]]
+def _latest(samples: list[Row]) -> list[Row]:
+    """The newest samples."""
+    return [row for row in samples if row["step"] == samples[-1]["step"]]

@@ -59,8 +59,8 @@ def test_an_export_of_a_tuned_model_writes_chats_as_its_training_did(
     # Spare tokens take the names of ChatML's marks, so that the model needs no other rows.
     (tmp_path / "chatml.jinja").write_text(CHATML)
     store = prepare_chat([talks], tokenizer_dir, tmp_path / "store", f"{tmp_path}/chatml.jinja")
-    assert store.vocab_size == 360
-    source = checkpoint(tmp_path / "source", 360, tokenizer_dir)
+    assert store.vocab_size == 424
+    source = checkpoint(tmp_path / "source", 424, tokenizer_dir)
     run = trained(store.path, source, tmp_path / "run")
     end = store.tokenizer.id_of("<|im_end|>")
     kinds: tuple[ExportKind, ...] = ("granite", "llama")
@@ -77,7 +77,7 @@ def test_an_export_of_a_tuned_model_writes_chats_as_its_training_did(
             ids = Conversations(out, ours).encode(talk).ids
             assert ids == Conversations(store.path, store.tokenizer).encode(talk).ids
             assert ids == theirs.apply_chat_template(talk, return_dict=False)
-    keys = tokenizer_keys(run / "tokenizer", 360)
+    keys = tokenizer_keys(run / "tokenizer", 424)
     assert keys["tokenizer.chat_template"] == CHATML
     assert (keys["tokenizer.ggml.eos_token_id"], keys["tokenizer.ggml.eot_token_id"]) == (2, end)
 

@@ -56,7 +56,7 @@ def test_epochs_are_how_often_a_source_is_read(store: TokenStore) -> None:
     length = 4
     budget = round(sum(tokens[name] * epochs[name] for name in tokens) / length)
     loader = Loader(
-        mixture.domains, seed=0, sequence_length=length, global_batch=budget, vocab_size=360
+        mixture.domains, seed=0, sequence_length=length, global_batch=budget, vocab_size=424
     )
     read = Counter(loader.sources(0))
     for name in ("chinese", "english"):

@@ -65,9 +65,9 @@ def test_figures_are_those_of_the_documents(corpus: Path, tokenizer_dir: Path) -
         assert rate == pytest.approx(tokens[domain] / bytes_[domain], rel=1e-3)
     assert fit.tokens_per_byte_mean == pytest.approx(sum(fit.tokens_per_byte.values()) / 3)
     assert fit.bytes_per_token == pytest.approx(sum(bytes_.values()) / fit.tokens)
-    # 360 tokens, 68 of them special.
-    assert (fit.vocab_size, fit.unused) == (360, 292 - len(used))
-    assert fit.unused_share == fit.unused / 292
+    # 424 tokens, 68 of them special.
+    assert (fit.vocab_size, fit.unused) == (424, 356 - len(used))
+    assert fit.unused_share == fit.unused / 356
     assert (gpt4.vocab_size, gpt4.pre_tokenizer, fit.pre_tokenizer) == (100_277, None, "qwen2")
     assert fit.digits == list("1234567890")
     assert gpt4.digits == ["123", "456", "789", "0"]

@@ -73,6 +73,15 @@ def test_the_run_may_be_a_file_beside_it(tmp_path: Path) -> None:
         load_sweep(path)
 
 
+def test_ranges_are_set_in_the_file(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "sweep.yaml", sweep_fields(PLACE, tmp_path / "s"))
+    for override in ("space.optimizer.eps.low=1e-9", "space.optimizer.eps={low: 1e-9, high: 1e-6}"):
+        with pytest.raises(ConfigError, match=r"a range is set in the file, .*sweep\.yaml; on the"):
+            load_sweep(path, [override])
+    config = load_sweep(path, ["space={optimizer.eps: {low: 1e-9, high: 1e-6}}"])
+    assert config.space == {"optimizer.eps": Dimension(low=1e-9, high=1e-6)}
+
+
 def test_it_reads_back_as_it_was_written(tmp_path: Path) -> None:
     space = {**SPACE, "training.steps": {"low": 4, "high": 8, "steps": 3}}
     config = build(SweepConfig, sweep_fields(PLACE, tmp_path, space=space), "SWEEP.yaml")

@@ -157,6 +157,13 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         except ConfigError as error:
             raise ConfigError(f"{path}: run: {error}") from None
         data["run"].pop("run_dir", None)
+    for override in overrides:
+        # The dots in a range's key are not those of the file's own nesting.
+        if override.startswith("space."):
+            raise ConfigError(
+                f"override {override!r}: a range is set in the file, {path}; on the command line "
+                "only all of them at once, as 'space={KEY: {low: …, high: …}}'"
+            )
     config = build(SweepConfig, apply_overrides(data, overrides), str(path))
     if "run_dir" in config.run:
         raise ConfigError(f"{path}: run.run_dir is set by the sweep itself; leave it out")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,6 +77,11 @@ class Dimension(Strict):
         return tuple(dict.fromkeys(found))
 
 
+def _overlap(key: str, other: str) -> bool:
+    """Whether one of two dotted keys is the other, or a part of it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
 def short(value: float) -> float:
     """A number of four digits, which is easily copied."""
     return float(f"{value:.4g}")
@@ -119,9 +125,13 @@ class SweepConfig(Strict):
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> "SweepConfig":
-        for key, why in _NOT_SEARCHED.items():
-            if key in self.space:
-                raise ValueError(f"space.{key}: {why}")
+        for key, other in product(self.space, _NOT_SEARCHED):
+            if _overlap(key, other):
+                within = "" if key == other else f"has to do with {other}: "
+                raise ValueError(f"space.{key}: {within}{_NOT_SEARCHED[other]}")
+        for key, other in combinations(self.space, 2):
+            if _overlap(key, other):
+                raise ValueError(f"space.{key} and space.{other} set the same; leave one out")
         if self.sampler == "grid":
             for key, dimension in self.space.items():
                 if dimension.points(whole=False) is None:

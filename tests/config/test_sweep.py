@@ -67,6 +67,15 @@ def test_points_of_a_range() -> None:
     assert Dimension(low=1e-3, high=8e-3).points(whole=False) is None
 
 
+def test_a_narrow_range_keeps_its_values_apart() -> None:
+    narrow = Dimension(low=10_000.1, high=10_000.4)
+    assert len({narrow.rounded(10_000.1 + 0.3 * k / 200) for k in range(201)}) > 100
+    assert narrow.rounded(10_000.39999) == 10_000.4
+    assert Dimension(low=1e-4, high=1e-2, log=True).rounded(0.00123456) == 0.001235
+    points = Dimension(low=0.99994, high=1.00004, steps=3).points(whole=False)
+    assert points == (0.99994, 0.99999, 1.00004)
+
+
 def test_the_run_may_be_a_file_beside_it(tmp_path: Path) -> None:
     fields = sweep_fields(PLACE, tmp_path / "s")
     write_sweep(tmp_path / "run.yaml", {**fields["run"], "run_dir": "elsewhere"})

@@ -1,6 +1,7 @@
 """SWEEP.yaml: a run, ranges over some of its keys, and how they are searched."""
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
@@ -24,6 +25,9 @@ _NOT_SEARCHED = {
     "data.tokenizer": "in other tokens a loss cannot be compared",
     "evaluation.tokens": "on other text a loss cannot be compared",
 }
+
+# Of a value that is tried.
+_DIGITS = 4
 
 
 class Dimension(Strict):
@@ -66,25 +70,30 @@ class Dimension(Strict):
         if self.steps is None:
             return None
         assert self.low is not None and self.high is not None
-        found = []
+        found: list[int | float] = []
         for index in range(self.steps):
             share = index / (self.steps - 1)
             if self.log:
                 value = self.low * (self.high / self.low) ** share
             else:
                 value = self.low + (self.high - self.low) * share
-            found.append(round(value) if whole else short(value))
+            found.append(round(value) if whole else self.rounded(value))
+        if not whole:
+            found[0], found[-1] = float(self.low), float(self.high)
         return tuple(dict.fromkeys(found))
+
+    def rounded(self, value: float) -> float:
+        """A value of a range in four digits, which are easily copied, or in as many more as a
+        narrow one takes; inside of it."""
+        assert self.low is not None and self.high is not None
+        ratio = max(abs(self.low), abs(self.high)) / (self.high - self.low)
+        digits = _DIGITS + max(0, math.floor(math.log10(ratio)))
+        return min(max(float(f"{value:.{digits}g}"), float(self.low)), float(self.high))
 
 
 def _overlap(key: str, other: str) -> bool:
     """Whether one of two dotted keys is the other, or a part of it."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-
-
-def short(value: float) -> float:
-    """A number of four digits, which is easily copied."""
-    return float(f"{value:.4g}")
 
 
 def stored(choice: Any) -> Any:

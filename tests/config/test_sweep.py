@@ -44,8 +44,14 @@ def test_a_dimension_that_is_none(dimension: dict[str, Any], message: str) -> No
         ({"seeds": []}, "name at least one"),
         ({"space": {"seed": {"choices": [1, 2]}}}, r"space\.seed: give seeds instead"),
         ({"space": {"data.path": {"choices": ["a", "b"]}}}, "on other text a loss cannot be"),
-        ({"space": {"data": {"choices": [{"path": "a"}]}}}, r"space\.data: .* data\.path: on other"),
-        ({"space": {"data.path.en": {"choices": ["a"]}}}, r"space\.data\.path\.en: .* on other text"),
+        (
+            {"space": {"data": {"choices": [{"path": "a"}]}}},
+            r"space\.data: .* data\.path: on other",
+        ),
+        (
+            {"space": {"data.path.en": {"choices": ["a"]}}},
+            r"space\.data\.path\.en: .* on other text",
+        ),
         ({"space": {"evaluation": {"choices": [{"tokens": 9}]}}}, r"evaluation\.tokens: on other"),
         (
             {"space": {**SPACE, "optimizer": {"choices": [{"eps": 1e-8}]}}},

@@ -12,13 +12,13 @@ from teleflm.checkpoint.export import export
 from teleflm.data.chat_tokenizer import outfit
 from teleflm.data.conversation import Conversations
 from tests.chatting import MODEL
-from tests.data.chats import CHATML, HEADERS, INSTRUCTIONS, made_up
+from tests.data.chats import CHATML, HEADERS, INSTRUCTIONS, MARKED, made_up
 from tests.growing import fresh_state, opened_of
 
 pytestmark = pytest.mark.engines
 llama_cpp = pytest.importorskip("llama_cpp", reason="`make engines` has it")
 
-TEMPLATES = {"chatml": CHATML, "headers": HEADERS, "instructions": INSTRUCTIONS}
+TEMPLATES = {"chatml": CHATML, "headers": HEADERS, "instructions": INSTRUCTIONS, "marked": MARKED}
 
 
 @pytest.mark.parametrize("name", ["tele-flm", "tele-flm-published", *TEMPLATES])

@@ -19,6 +19,7 @@ from teleflm.config.run import (
 )
 from teleflm.data.mixture import Mixture
 from teleflm.growth.state import TrainingState
+from teleflm.model.batch import Batch
 from teleflm.parallel.engine import Engine, OneProcess
 from teleflm.parallel.ranks import Ranks
 from teleflm.training.faults import Watch
@@ -85,6 +86,7 @@ class Ours:
         dtype: Precision = "bf16",
         compile: bool = False,
         engine: Engine | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         engine = engine or OneProcess(
             state.model,
@@ -96,7 +98,7 @@ class Ours:
         )
         self._learner = Learner(state, OPTIMIZER, engine=engine)
         self._watch = Watch(SpikesConfig())
-        self._batch, self._step = batch, state.step
+        self._batch, self._step = Batch.next_tokens(batch, starts), state.step
 
     def __call__(self) -> float:
         """Take a step; its loss."""

@@ -16,6 +16,7 @@ from teleflm.data.mixture import open_domains
 from teleflm.errors import TeleflmError
 from teleflm.evaluation.bpb import Evaluation, evaluate
 from teleflm.generation.int8 import Int8Linear
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.network import Linear, TeleFLM
 
 
@@ -41,10 +42,9 @@ def round_weights(network: TeleFLM) -> None:
 def measure(network: TeleFLM, store: Path, tokens: int) -> Evaluation:
     """Held-out figures. Raises TeleflmError for a store without a held-out part."""
 
-    def loss_sum(windows: Tensor) -> float:
-        logits = network(windows[:, :-1].clamp_min(0)).flatten(0, 1)
-        targets = windows[:, 1:].flatten()
-        return F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum").item()
+    def loss_sum(batch: Batch) -> float:
+        logits, targets = network(batch.tokens).flatten(0, 1), batch.targets.flatten()
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum").item()
 
     model = network.config
     result = evaluate(

@@ -15,6 +15,7 @@ from teleflm.config.run import OptimizerConfig
 from teleflm.growth.event import Event
 from teleflm.growth.grow import Growth
 from teleflm.growth.state import Tensors, TrainingState
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.init import initial_state
 from teleflm.training.learner import Learner
 
@@ -78,9 +79,23 @@ def batch_of(model: ModelConfig, seed: int, rows: int = 2, length: int = 16) -> 
     return torch.randint(model.vocab_size, (rows, length + 1), generator=generator)
 
 
+def uneven(batch: Batch, seed: int) -> Batch:
+    """The same with several texts a row, and in the first half of all rows no target that counts,
+    in the others more and more."""
+    generator = torch.Generator().manual_seed(seed)
+    begins = torch.rand(batch.tokens.shape, generator=generator) < 0.25
+    places = torch.arange(batch.length).expand(batch.rows, -1)
+    starts = torch.where(begins, places, 0).cummax(1).values
+    row = torch.arange(batch.rows)[:, None]
+    counted = (row >= batch.rows // 2) & (places < 2 * (row - batch.rows // 2) + 1)
+    # The last of a text has no target, but for the last of a row.
+    counted[:, :-1] &= starts[:, 1:] != places[:, 1:]
+    return Batch(batch.tokens, batch.targets.masked_fill(~counted, IGNORED), starts)
+
+
 def train_on(learner: Learner, batch: torch.Tensor, step: int, clip: float = 1.0) -> float:
     """One float64 update; returns the loss before it."""
-    loss = learner.accumulate(batch).item()
+    loss = learner.accumulate(Batch.next_tokens(batch)).item()
     learner.clip(clip)
     learner.update(step, 1.0)
     learner.move(step + 1)

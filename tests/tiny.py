@@ -17,7 +17,9 @@ from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoin
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
 from teleflm.data.loader import Loader
+from teleflm.data.windows import Rows
 from teleflm.files import read_jsonl
+from teleflm.model.batch import Batch
 from teleflm.training.hooks.base import Hook
 from teleflm.training.learner import Learner
 from teleflm.training.run import Run, StepRecord
@@ -99,7 +101,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str = "gradie
     """Put a NaN into the loss or one gradient of the updates from these steps."""
     accumulate, train_step = Learner.accumulate, loop_module.train_step
 
-    def poisoned(learner: Learner, batch: Tensor) -> Tensor:
+    def poisoned(learner: Learner, batch: Batch) -> Tensor:
         loss = accumulate(learner, batch)
         if what == "loss":
             return loss * math.nan
@@ -122,7 +124,8 @@ def other_text(monkeypatch: pytest.MonkeyPatch, batches: set[int]) -> None:
         number = loader._first_row(step) // 4
         rows = np.full((4, 17), 7, np.int64)
         noise = np.random.default_rng(number).integers(300, size=(4, 17))
-        return np.split(noise if number in batches else rows, ranks)[rank]
+        mine = np.split(noise if number in batches else rows, ranks)[rank]
+        return Rows(mine[:, :-1], mine[:, 1:], None)
 
     monkeypatch.setattr(Loader, "batch", batch)
 

@@ -17,6 +17,7 @@ from teleflm.growth.maps import GrowthMap
 from teleflm.growth.ramp import Ramp, ramp_between
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import Axis
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.network import RMSNorm
 from teleflm.parallel.layout import Layout
 from teleflm.parallel.ranks import Ranks
@@ -38,6 +39,25 @@ def test_a_right_growth_is_certified(parent: TrainingState) -> None:
     assert record["function"]["dtype"] == "float64"
     assert record["trajectory"]["steps"] == 30
     assert record["exact"] is True
+
+
+def test_the_trajectory_is_trained_as_the_run_is(
+    parent: TrainingState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Batch] = []
+    accumulate = Learner.accumulate
+
+    def watched(learner: Learner, batch: Batch) -> torch.Tensor:
+        read.append(batch)
+        return accumulate(learner, batch)
+
+    monkeypatch.setattr(Learner, "accumulate", watched)
+    child = grow(parent, CHILD, ramp=9, seed=1)
+    made = certify(parent, child, optimizer=OPTIMIZER, document_mask=True, steps=2)
+    assert made.exact and len(read) == 6
+    for batch in read:
+        assert batch.starts is not None and batch.starts.unique().tolist() == [0, 16]
+        assert (batch.targets == IGNORED).nonzero()[:, 1].tolist() == [15, 15]
 
 
 def _ramp_with(monkeypatch: pytest.MonkeyPatch, change: Callable[[Ramp], Ramp]) -> None:

@@ -1,14 +1,14 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teleflm.data.indexed import IndexedTokens, IndexedWriter
-from teleflm.data.loader import BLOCK, Loader, held_out_windows, quotas
+from teleflm.data.loader import BLOCK, Loader, quotas
 from teleflm.data.mixture import Domain
 from teleflm.errors import ConfigError, DataError
 
@@ -34,7 +34,7 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> list[Domain]:
 
 
 def loader(
-    domains: list[Domain], seed: int = 1, length: int = 16, batch: int = 24, **more: int
+    domains: list[Domain], seed: int = 1, length: int = 16, batch: int = 24, **more: Any
 ) -> Loader:
     return Loader(
         domains,
@@ -48,13 +48,14 @@ def loader(
 
 def test_shape_and_content(domains: list[Domain]) -> None:
     made = loader(domains)
-    batch = made.batch(5)
-    assert batch.shape == (24, 17)
-    assert batch.dtype == np.int64
-    assert (np.diff(batch, axis=1) == 1).all()
+    tokens, targets, begins = made.batch(5)
+    assert tokens.shape == targets.shape == (24, 16)
+    assert tokens.dtype == targets.dtype == np.int64
+    assert (np.diff(tokens, axis=1) == 1).all() and (targets == tokens + 1).all()
+    assert begins is None
     starts = {"a": 0, "b": 20_000}
     expected = [starts[name] + window * 16 for name, window in made.sources(5)]
-    assert batch[:, 0].tolist() == expected
+    assert tokens[:, 0].tolist() == expected
 
 
 @settings(max_examples=15, deadline=None)
@@ -63,7 +64,9 @@ def test_any_number_of_ranks_gives_the_same_batch(
     domains: list[Domain], step: int, ranks: int
 ) -> None:
     shares = [loader(domains).batch(step, rank, ranks) for rank in range(ranks)]
-    assert np.array_equal(np.concatenate(shares), loader(domains).batch(step))
+    whole = loader(domains).batch(step)
+    assert np.array_equal(np.concatenate([share.tokens for share in shares]), whole.tokens)
+    assert np.array_equal(np.concatenate([share.targets for share in shares]), whole.targets)
 
 
 def test_ranks_must_divide_the_batch(domains: list[Domain]) -> None:
@@ -76,7 +79,7 @@ def test_calls_leave_no_trace(domains: list[Domain]) -> None:
     first = made.batch(3)
     for step in (10_000, 0, 40_000, 2, 90_000, 1):
         made.batch(step)
-    assert np.array_equal(made.batch(3), first)
+    assert np.array_equal(made.batch(3).tokens, first.tokens)
 
 
 def test_the_batch_size_may_change_without_repeats_or_skips(domains: list[Domain]) -> None:
@@ -166,7 +169,10 @@ def test_the_order_never_changes(domains: list[Domain]) -> None:
 
 def test_a_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None:
     content = np.zeros(100, np.int32)
-    for bad in (777, -1):
+    for bad, told in (
+        (777, "token 777 in window 5 is outside .* 777"),
+        (-1, "-1 at position 50 is no token"),
+    ):
         content[50] = bad
         with IndexedWriter(tmp_path / "x", np.int32) as writer:
             writer.add(content)
@@ -177,33 +183,18 @@ def test_a_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None:
             global_batch=11,
             vocab_size=777,
         )
-        with pytest.raises(
-            DataError, match=rf"x\.bin: token {bad} at position 50 is outside .* 777"
-        ):
+        with pytest.raises(DataError, match=rf"x\.bin: {told}"):
             made.batch(0)
 
 
 def test_a_domain_shorter_than_a_window(domains: list[Domain]) -> None:
     with pytest.raises(DataError, match=r"b\.bin: 500 tokens are less than one window .* = 501"):
         loader(domains, length=500)
-    assert loader(domains[1:2], length=499, batch=3).batch(0).shape == (3, 500)
-
-
-@pytest.mark.parametrize("count", [2, 16, 17, 18, 33, 100, 129])
-def test_held_out_tokens_are_targets_once(tmp_path: Path, count: int) -> None:
-    held_out = tokens(tmp_path / "h", count)
-    batches: list[npt.NDArray[np.int64]] = list(held_out_windows(held_out, 16, rows=3))
-    assert all(batch.shape[1] == 17 and batch.shape[0] <= 3 for batch in batches)
-    windows = np.concatenate(batches)
-    inputs, targets = windows[:, :-1], windows[:, 1:]
-    real = targets >= 0
-    assert targets[real].tolist() == list(range(1, count))
-    assert real.any(axis=1).all()
-    assert (inputs[real] == targets[real] - 1).all()
+    assert loader(domains[1:2], length=499, batch=3).batch(0).tokens.shape == (3, 499)
 
 
 def test_the_order_in_which_domains_are_listed_says_nothing(domains: list[Domain]) -> None:
     # A mapping read again has its keys in any order, and a resumed run must be the same run.
     one, other = loader(domains), loader(domains[::-1])
-    assert (one.batch(7) == other.batch(7)).all()
+    assert (one.batch(7).tokens == other.batch(7).tokens).all()
     assert one.sources(7) == other.sources(7)

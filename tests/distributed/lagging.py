@@ -7,10 +7,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch.distributed as dist
-from numpy.typing import NDArray
 
 from teleflm.config.run import resolve_run
 from teleflm.data.loader import Loader
+from teleflm.data.windows import Rows
 from teleflm.training.hooks.lagging import Lagging
 from teleflm.training.loop import train
 
@@ -22,7 +22,7 @@ def train_slowly(data: dict[str, Any], parallel: dict[str, Any], slow: int) -> s
     """Train a run while the rank `slow` oversleeps every batch; this rank's standard error."""
     batch = Loader.batch
 
-    def late(self: Loader, *arguments: Any) -> NDArray[Any]:
+    def late(self: Loader, *arguments: Any) -> Rows:
         time.sleep(SLEEP if dist.get_rank() == slow else 0.0)
         return batch(self, *arguments)
 

@@ -12,13 +12,14 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig, ParallelConfig, TrainingConfig
 from teleflm.growth.grow import grow
 from teleflm.growth.state import TrainingState
+from teleflm.model.batch import Batch
 from teleflm.model.region import Region
 from teleflm.parallel.layout import Layout, regions
 from teleflm.parallel.many import ManyRanks
 from teleflm.parallel.mesh import build_mesh
 from teleflm.parallel.recipe import Recipe
 from teleflm.training.learner import Learner
-from tests.growing import batch_of, trained_state
+from tests.growing import batch_of, trained_state, uneven
 
 # Every axis divides by 4, and the vocabulary by nothing.
 PARENT = ModelConfig(
@@ -63,6 +64,8 @@ class Case:
         compiled: blocks go through torch.compile.
         features: fields of the model that are on.
         kinds: whether some layers see a window only, and some have no RoPE.
+        texts: rows hold several texts each, and ranks very different numbers of targets that
+            count, one of them none.
     """
 
     name: str
@@ -75,6 +78,13 @@ class Case:
     compiled: bool = False
     features: tuple[str, ...] = ()
     kinds: bool = False
+    texts: bool = False
+
+
+def _batch(step: int, rows: int, texts: bool) -> Batch:
+    """What all ranks read together."""
+    plain = Batch.next_tokens(batch_of(CHILD, step, rows))
+    return uneven(plain, step) if texts else plain
 
 
 @cache
@@ -92,21 +102,21 @@ def _start(ramp: bool, features: tuple[str, ...], kinds: bool) -> TrainingState:
 
 @cache
 def _reference(
-    dtype: str, ramp: bool, clip: float, features: tuple[str, ...], kinds: bool
+    dtype: str, ramp: bool, clip: float, features: tuple[str, ...], kinds: bool, texts: bool
 ) -> dict[str, Any]:
     """One process's gradients at equal weights, its losses, norms and what it ends with."""
     start = _start(ramp, features, kinds)
     learner = Learner(start, OPTIMIZER, _DTYPES[dtype])
     found: dict[str, Any] = {"losses": [], "norms": [], "ends": []}
     for step in range(start.step, start.step + STEPS):
-        found["losses"].append(learner.accumulate(batch_of(CHILD, step, ROWS)).item())
+        found["losses"].append(learner.accumulate(_batch(step, ROWS, texts)).item())
         gradients = {s.name: s.gradient.clone() for s in learner.engine.shards}
         found.setdefault("gradients", gradients)
         found["norms"].append(learner.clip(clip).item())
         learner.update(step, 1.0)
         learner.move(step + 1)
     found["ends"] = learner.tensors()
-    found["evaluation"] = learner.engine.loss_sum(batch_of(CHILD, 99, 5))
+    found["evaluation"] = learner.engine.loss_sum(_batch(99, 5, texts))
     return found
 
 
@@ -131,7 +141,7 @@ def compare(case: Case) -> dict[str, float]:
     engine = ManyRanks(start.model, mesh, recipe)
     held = regions(case.layout, start.model, rank)
     learner = Learner(_part(start, held), OPTIMIZER, engine=engine)
-    expected = _reference(case.dtype, case.ramp, case.clip, case.features, case.kinds)
+    expected = _reference(case.dtype, case.ramp, case.clip, case.features, case.kinds, case.texts)
     worst = dict.fromkeys(("gradients", "values", "losses", "evaluation"), 0.0)
 
     def note(kind: str, found: torch.Tensor, whole: torch.Tensor, region: Region) -> None:
@@ -141,7 +151,7 @@ def compare(case: Case) -> dict[str, float]:
 
     for index in range(STEPS):
         step = start.step + index
-        batch = batch_of(CHILD, step, ROWS)[engine.data_rank * share :][:share]
+        batch = _batch(step, ROWS, case.texts).split(share)[engine.data_rank]
         loss = learner.accumulate(batch).item()
         for shard in engine.shards if index == 0 else ():
             whole = expected["gradients"][shard.name]
@@ -155,7 +165,7 @@ def compare(case: Case) -> dict[str, float]:
         for shard in engine.shards:
             note("values", ends[shard.name], right[shard.name], shard.region)
     worst["apart"] = _apart(learner)
-    evaluation = engine.loss_sum(batch_of(CHILD, 99, 5))
+    evaluation = engine.loss_sum(_batch(99, 5, case.texts))
     worst["evaluation"] = abs(evaluation / expected["evaluation"] - 1)
     return worst
 

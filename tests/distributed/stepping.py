@@ -11,7 +11,7 @@ from teleflm.growth.state import TrainingState
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.mesh import build_mesh
 from teleflm.planning.counting import Counting
-from teleflm.planning.dryrun import axis_names, counted_step, empty_state
+from teleflm.planning.dryrun import axis_names, counted_step, empty_state, made_up_batch
 from teleflm.training.prepare import engine_of
 
 
@@ -23,7 +23,7 @@ def real_step(data: dict[str, Any]) -> dict[str, Any]:
     share = config.training.global_batch // layout.dp
     batch = torch.randint(config.model.vocab_size, (share, config.data.sequence_length + 1))
     state = filled_state(empty_state(config, layout, dist.get_rank()))
-    counted, kept = counted_step(config, mesh, state, batch, nullcontext())
+    counted, kept = counted_step(config, mesh, state, made_up_batch(config, batch), nullcontext())
     return {
         "kept": kept,
         "peak": counted.peak,
@@ -42,7 +42,7 @@ def evaluation_peak(data: dict[str, Any]) -> int:
         shard.local.data.fill_(0.02)
     rows = torch.zeros(config.training.global_batch, config.data.sequence_length + 1).long()
     with Counting(axis_names(mesh)) as counted:
-        engine.loss_sum(rows)
+        engine.loss_sum(made_up_batch(config, rows))
     return counted.peak
 
 

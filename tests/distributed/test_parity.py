@@ -66,6 +66,16 @@ COMPILED: dict[str, Any] = {**ALL, "dtype": "fp32", "compiled": True}
 CASES.append(Case("tp-dp-shard:compiled", Layout(tp=2, dp_shard=2), **COMPILED))
 # Once more, with what is on disk by then: code of another rank would give other gradients.
 CASES.append(Case("tp-dp-shard:compiled-again", Layout(tp=2, dp_shard=2), **COMPILED))
+# Several texts a row, and ranks without a target that counts: by every axis, and every pair.
+TEXTS: dict[str, Any] = {**EVERY, "texts": True}
+CASES += [
+    Case(f"{axes}:texts", {**SINGLE, **COMPOSED}[axes], **TEXTS)
+    for axes in ("tp", "pp", "dp-shard", "tp-pp", "tp-dp-shard", "pp-dp-shard")
+]
+CASES += [
+    Case(f"{kind}:texts", TWO_EACH, parallel=ParallelConfig(schedule=kind), **TEXTS)
+    for kind in ("interleaved", "zero_bubble")
+]
 # Gradients at equal weights, and values after three steps.
 BOUNDS = {"fp64": (1e-12, 1e-11), "fp32": (1e-5, 1e-5)}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from teleflm.config.run import Precision
+from teleflm.data.indexed import IndexedTokens
 from teleflm.data.mixture import Mixture, open_domains
 from teleflm.data.store import TokenStore, prepare
 from teleflm.evaluation.bpb import Evaluation, evaluate
@@ -33,7 +35,11 @@ def network(store: TokenStore) -> TeleFLM:
 
 
 def evaluated(
-    network: TeleFLM, mixture: Mixture, tokens: int, precision: Precision = "fp32"
+    network: TeleFLM,
+    mixture: Mixture,
+    tokens: int,
+    precision: Precision = "fp32",
+    document_mask: bool = False,
 ) -> Evaluation | None:
     engine = OneProcess(network.config, torch.float32, torch.device("cpu"), precision=precision)
     engine.networks[0].load_state_dict(network.state_dict())
@@ -43,6 +49,7 @@ def evaluated(
         vocab_size=network.config.vocab_size,
         sequence_length=LENGTH,
         tokens=tokens,
+        document_mask=document_mask,
     )
 
 
@@ -85,6 +92,38 @@ def test_every_held_out_byte_is_counted_once(
     assert found.bpb_mean == pytest.approx(sum(found.bpb.values()) / 3)
 
 
+def masked_by_hand(network: TeleFLM, held_out: IndexedTokens) -> list[float]:
+    """Nats of every token but the first of a document: windows by hand, but of each what one
+    document has there."""
+    nats, ends = [], np.cumsum(held_out.lengths)
+    for end, length in zip(ends, held_out.lengths, strict=True):
+        first = end - length
+        cuts = [first, *range(first + -first % LENGTH, end, LENGTH), end]
+        for start, stop in pairwise(dict.fromkeys(cuts)):
+            # A window's last token predicts the first one of the next.
+            nats += by_hand(network, held_out.tokens[start : min(stop + 1, end)])
+    return nats
+
+
+def test_documents_that_do_not_see_each_other(
+    network: TeleFLM, mixture: Mixture, store: TokenStore
+) -> None:
+    found = evaluated(network, mixture, 10**9, document_mask=True)
+    assert found is not None
+    lengths = store.tokenizer.byte_lengths
+    assert lengths is not None
+    for domain in mixture.domains:
+        held_out = domain.held_out
+        assert held_out is not None
+        documents = [np.asarray(held_out.document(i)) for i in range(len(held_out))]
+        size = sum(int(lengths[document[1:]].sum()) for document in documents)
+        expected = sum(masked_by_hand(network, held_out)) / math.log(2) / size
+        assert found.bpb[domain.name] == pytest.approx(expected, rel=1e-6)
+    first_tokens = sum(len(d.held_out) for d in mixture.domains if d.held_out)
+    whole = evaluated(network, mixture, 10**9)
+    assert whole is not None and found.tokens == whole.tokens - first_tokens + 3
+
+
 @pytest.mark.parametrize("kind", ["pieces", "unigram"])
 def test_bytes_are_the_source_text_s_with_any_tokenizer(
     corpus: Path, tmp_path: Path, kind: str
@@ -114,6 +153,15 @@ def test_bytes_are_the_source_text_s_with_any_tokenizer(
     assert found.bytes == round(expected)
     nats = sum(by_hand(network, np.asarray(held_out.tokens)))
     assert found.bpb["text"] == pytest.approx(nats / math.log(2) / expected, rel=1e-6)
+    masked = evaluated(network, opened, 10**9, document_mask=True)
+    assert masked is not None
+    assert masked.tokens == counts.held_out_tokens - len(held_out)
+    if not made.tokenizer.opening:
+        # Of each document the first token's share is not predicted.
+        unseen = sum(
+            size / (length - 1) for size, length in zip(sizes, held_out.lengths, strict=True)
+        )
+    assert masked.bytes == round(counts.held_out_bytes - unseen)
 
 
 def test_megatron_s_own_pairs_have_no_text(corpus: Path, tmp_path: Path) -> None:

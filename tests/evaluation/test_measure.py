@@ -46,10 +46,11 @@ def measured(
     windowing: Windowing = "disjoint",
     tokens: int | None = None,
     whole: bool = False,
+    document_mask: bool = False,
 ) -> Measured:
     text = open_text(path, tokenizer, whole, Reading())
     read: list[int] = []
-    found = measure(scorer, text, windowing, read.append, tokens)
+    found = measure(scorer, text, windowing, read.append, tokens, document_mask)
     assert sum(read) == text.bytes
     return found
 
@@ -62,17 +63,21 @@ def nats_of(scorer: Scorer, tokens: np.ndarray) -> list[float]:
     return (-logs[range(len(tokens) - 1), tokens[1:].astype(np.int64)]).tolist()
 
 
+@pytest.mark.parametrize("document_mask", [False, True])
 @pytest.mark.parametrize("tokens", [200, 10**9])
 def test_the_held_out_part_has_training_s_own_figures(
-    scorer: Scorer, store: TokenStore, tokens: int
+    scorer: Scorer, store: TokenStore, tokens: int, document_mask: bool
 ) -> None:
-    found = measured(scorer, store.path, store.tokenizer, tokens=tokens)
+    found = measured(
+        scorer, store.path, store.tokenizer, tokens=tokens, document_mask=document_mask
+    )
     expected = evaluate(
         scorer.engine.loss_sum,
         open_domains(store.path),
         vocab_size=store.vocab_size,
         sequence_length=16,
         tokens=tokens,
+        document_mask=document_mask,
     )
     assert expected is not None and expected.bpb_mean is not None
     assert found.bpb == pytest.approx(expected.bpb, rel=1e-6)

@@ -11,6 +11,7 @@ import torch
 from benchmarks import (
     attention,
     checkpoint,
+    document_mask,
     dryrun,
     generate,
     lm_eval_parity,
@@ -55,6 +56,17 @@ def test_the_ratio_is_taken_pair_by_pair() -> None:
     pairs = Pairs(ours=[1.0, 10.0, 1.0], theirs=[2.0, 20.0, 3.0])
     assert pairs.ratios == [2.0, 2.0, 3.0]
     assert pairs.ratio == 2.0
+
+
+def test_the_cost_of_a_document_mask(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--shape", tiny, "--documents", "2", "5", *SIZE]
+    assert document_mask.main([*size, "--at-most", "1e9"]) == 0
+    assert "2 × 8 tokens in" in capsys.readouterr().out
+    assert document_mask.main([*size, "--at-most", "1e-9"]) == 1
+    starts = document_mask.documents(3, 50, 4, 9)
+    begins = [(row == torch.arange(50)).nonzero().flatten() for row in starts]
+    for row in begins:
+        assert row[0] == 0 and ((row.diff() >= 4) & (row.diff() <= 9)).all()
 
 
 def test_train_step_prints_one_json_object(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:

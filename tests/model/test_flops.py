@@ -6,6 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from teleflm.config.resolve import resolve_model
+from teleflm.model.batch import Batch
 from teleflm.model.flops import flops_per_token
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.loss import loss_sum
@@ -23,7 +24,7 @@ def test_a_step_s_products_are_counted(groups: int) -> None:
     network = build_model(model, initial_state(model, 0), torch.float32)
     rows = torch.zeros(3, 17, dtype=torch.long)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        loss_sum(network, rows).backward()
+        loss_sum(network, Batch.next_tokens(rows)).backward()
     causal_half = 6 * model.num_hidden_layers * 32 * 16
     assert counter.get_total_flops() == 3 * 16 * (flops_per_token(model, 16) + causal_half)
 

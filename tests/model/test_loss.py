@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import teleflm.model.loss as module
 from teleflm.config.run import Precision
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.init import build_model, initial_state
 from teleflm.model.loss import (
-    IGNORED,
     chunk_rows,
     cross_entropy_sum,
     loss_sum,
@@ -152,7 +152,7 @@ def test_the_loss_of_rows(dtype: Precision) -> None:
     padded = rows.clone()
     padded[1, 6:] = -1
     with autocast(torch.device("cpu"), dtype):
-        whole, part = loss_sum(network, rows), loss_sum(network, padded)
+        whole, part = (loss_sum(network, Batch.next_tokens(each)) for each in (rows, padded))
         logits = network(rows[:, :-1]).double()
     expected = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
     expected = expected.view(3, 10)
@@ -187,6 +187,6 @@ def test_the_scores_of_rows_do_not_depend_on_what_pads_them() -> None:
     network = build_model(MODEL, initial_state(MODEL, 0), torch.float64)
     rows = torch.randint(40, (3, 11), generator=torch.Generator().manual_seed(0))
     padded = torch.cat([rows, rows.new_full((3, 4), IGNORED)], dim=1)
-    alone, wide = network_scores(network, rows), network_scores(network, padded)
+    alone, wide = (network_scores(network, Batch.next_tokens(each)) for each in (rows, padded))
     torch.testing.assert_close(wide.nats[:, :10], alone.nats, rtol=1e-12, atol=1e-12)
     assert wide.nats[:, 10:].abs().max() == 0 and not wide.is_greedy[:, 10:].any()

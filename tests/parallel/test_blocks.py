@@ -12,11 +12,12 @@ from teleflm.config.run import OptimizerConfig, Precision, Recomputation
 from teleflm.generation.generate import generate
 from teleflm.growth.grow import grow
 from teleflm.growth.state import TrainingState
+from teleflm.model.batch import Batch
 from teleflm.model.network import TeleFLM
 from teleflm.parallel.blocks import wrap_blocks
 from teleflm.parallel.engine import OneProcess
 from teleflm.training.learner import Learner
-from tests.growing import batch_of, trained_state
+from tests.growing import batch_of, trained_state, uneven
 
 PARENT = ModelConfig(
     vocab_size=41,
@@ -54,9 +55,10 @@ def learner_of(
     return Learner(state, OptimizerConfig(), engine=engine)
 
 
-def found(learner: Learner) -> list[torch.Tensor]:
+def found(learner: Learner, texts: bool = False) -> list[torch.Tensor]:
     """The loss of a batch, and all its gradients."""
-    loss = learner.accumulate(batch_of(CHILD, 5, rows=4))
+    batch = Batch.next_tokens(batch_of(CHILD, 5, rows=4))
+    loss = learner.accumulate(uneven(batch, 5) if texts else batch)
     return [loss, *(shard.gradient.clone() for shard in learner.engine.shards)]
 
 
@@ -65,13 +67,14 @@ def found(learner: Learner) -> list[torch.Tensor]:
 def test_losses_and_gradients_are_the_same_to_the_bit(
     state: TrainingState, kind: Recomputation, precision: Precision
 ) -> None:
-    kept, again = (found(learner_of(state, each, precision)) for each in ("none", kind))
-    assert all(map(torch.equal, kept, again))
+    for texts in (False, True):
+        kept, again = (found(learner_of(state, each, precision), texts) for each in ("none", kind))
+        assert all(map(torch.equal, kept, again))
 
 
 @pytest.mark.parametrize("kind", ["selective", "full"])
 def test_without_gradients_it_reads_as_before(state: TrainingState, kind: Recomputation) -> None:
-    rows = batch_of(CHILD, 7, rows=3)
+    rows = Batch.next_tokens(batch_of(CHILD, 7, rows=3))
     kept, again = (learner_of(state, each) for each in ("none", kind))
     assert again.engine.loss_sum(rows) == kept.engine.loss_sum(rows)
     # With a cache that blocks write into, once for each token.
@@ -91,6 +94,21 @@ def test_it_goes_together_with_compilation(state: TrainingState, kind: Recomputa
         assert (one - other).norm() <= 1e-6 * other.norm()
     # All blocks are one graph, and none of them was passed over.
     assert counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.slow
+def test_texts_of_any_number_are_one_graph_or_two(state: TrainingState) -> None:
+    torch.compiler.reset()
+    counters.clear()
+    plain, compiled = (learner_of(state, "none", "fp32", compiled) for compiled in (False, True))
+    for seed in range(4):
+        # A micro-batch has as many texts as it happens to have.
+        batch = uneven(Batch.next_tokens(batch_of(CHILD, seed, rows=4)), seed)
+        losses = [learner.accumulate(batch).item() for learner in (plain, compiled)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for one, other in zip(plain.engine.shards, compiled.engine.shards, strict=True):
+        assert (one.gradient - other.gradient).norm() <= 1e-5 * one.gradient.norm()
+    assert counters["stats"]["unique_graphs"] <= 2
 
 
 def test_code_for_another_width_of_vectors_is_not_taken_from_the_cache(

@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from teleflm.config.run import Recomputation, RunConfig, resolve_run
 from teleflm.errors import ConfigError
 from teleflm.model.axes import parameter_count
+from teleflm.model.batch import Batch
 from teleflm.parallel.choose import layout_for
 from teleflm.planning.counting import Counting
-from teleflm.planning.dryrun import counted_step, dry_run, empty_state
+from teleflm.planning.dryrun import counted_step, dry_run, empty_state, made_up_batch
 from teleflm.training.learner import Learner
 from teleflm.training.prepare import engine_of
 from tests.distributed.stepping import filled_state
@@ -37,9 +38,9 @@ def config_of(dtype: str = "fp32", recomputation: Recomputation = "none", **more
     return resolve_run(data, "the test")
 
 
-def batch_of(config: RunConfig) -> torch.Tensor:
+def batch_of(config: RunConfig) -> Batch:
     shape = config.training.global_batch, config.data.sequence_length + 1
-    return torch.randint(config.model.vocab_size, shape)
+    return made_up_batch(config, torch.randint(config.model.vocab_size, shape))
 
 
 def real_step(config: RunConfig) -> Counting:
@@ -60,6 +61,21 @@ def test_one_process(dtype: str, grows: bool, recomputation: Recomputation) -> N
     assert dry.flops == real.flops
     assert dry.collectives == real.collectives == {}
     assert dry.peak == pytest.approx(real.peak, rel=0.01)
+
+
+@pytest.mark.parametrize("recomputation", get_args(Recomputation))
+def test_texts_that_do_not_see_each_other(recomputation: Recomputation) -> None:
+    data = {"path": "none", "sequence_length": 32, "document_mask": True}
+    config = config_of("fp32", recomputation, data=data)
+    dry, real = dry_run(config, 1, 0, "cpu"), real_step(config)
+    assert dry.flops == real.flops
+    assert dry.peak == pytest.approx(real.peak, rel=0.01)
+    # A step of rows that are one text each: the same products, by other kernels.
+    plain = dry_run(config_of("fp32", recomputation, data={**data, "document_mask": False}), 1, 0)
+    assert sum(dry.flops.values()) == sum(plain.flops.values())
+    on_gpu = dry_run(config_of("bf16", recomputation, data=data), 1, 0)
+    assert on_gpu.flops["_varlen_attn"] > 0
+    assert sum(on_gpu.flops.values()) == sum(plain.flops.values())
 
 
 def test_what_is_computed_again_is_not_kept() -> None:
@@ -106,7 +122,7 @@ def test_many_micro_batches_are_not_all_run() -> None:
     assert many.micro_batches == 1000 and many.run < 5
     assert sum(many.flops.values()) == 500 * sum(few.flops.values())
     # The batch itself is larger, and nothing else.
-    assert many.peak - few.peak == (2000 - 4) * 65 * 8
+    assert many.peak - few.peak == (2000 - 4) * (64 + 64) * 8
 
 
 @pytest.mark.parametrize("rank", [-1, 8])

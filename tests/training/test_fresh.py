@@ -10,6 +10,7 @@ from torch import Tensor
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.grow import grow
 from teleflm.growth.operators import new_lines, on_any_line
+from teleflm.model.batch import Batch
 from teleflm.training.fresh import FreshMoments
 from teleflm.training.learner import Learner
 from tests.growing import CHILD, OPTIMIZER, PARENT, batch_of, train_on, trained_state
@@ -42,7 +43,7 @@ def first_updates(
         # Few tokens a step, so that most rows of the embedding wait for theirs.
         batch = batch_of(CHILD, step, rows=1, length=6)
         if step == skipped:
-            learner.accumulate(batch)
+            learner.accumulate(Batch.next_tokens(batch))
             learner.skip()
             learner.move(step + 1)
             continue

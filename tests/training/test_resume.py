@@ -8,6 +8,7 @@ import torch
 
 from teleflm.checkpoint.load import checkpoints, find_checkpoint, load_checkpoint
 from teleflm.data.store import TokenStore
+from teleflm.errors import ConfigError
 from teleflm.training.loop import train
 from teleflm.training.start import resolve_config
 from tests.tiny import assert_same_run, cut_back, run_config, run_fields
@@ -50,6 +51,18 @@ def test_from_any_checkpoint_the_same_bits(
         torch.manual_seed(step)  # a run takes nothing from the global generator
         train(run_config(store.path, resumed, **sections(dtype, growth)))
         assert_same_run(resumed, whole)
+
+
+def test_documents_that_do_not_see_each_other(store: TokenStore, tmp_path: Path) -> None:
+    masked = {**sections("fp32", GROWTH), "data": {"document_mask": True}}
+    whole = train(run_config(store.path, tmp_path / "whole", **masked))
+    resumed = cut_back(whole, tmp_path / "resumed", 3)
+    train(run_config(store.path, resumed, **masked))
+    assert_same_run(resumed, whole)
+    # Without the mask it is another run.
+    other = cut_back(whole, tmp_path / "other", 3)
+    with pytest.raises(ConfigError, match=r"data\.document_mask = True, this one False"):
+        train(run_config(store.path, other, **sections("fp32", GROWTH)))
 
 
 def test_every_later_checkpoint_is_the_same(store: TokenStore, tmp_path: Path) -> None:

@@ -34,12 +34,14 @@ class Bench:
         layout: theirs.
         network: of a state, for reading token ids in a precision.
         learner: of a state, in float64; None where there is no room to train.
+        document_mask: whether it trains on texts that do not see each other.
     """
 
     ranks: Ranks
     layout: Layout
     network: Callable[[LazyState, torch.dtype], TeleFLM]
     learner: Callable[[LazyState], Learner] | None
+    document_mask: bool = False
 
 
 def in_memory(config: OptimizerConfig) -> Bench:

@@ -7,6 +7,7 @@ tensors: whether they are what the lineage says.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -34,6 +35,7 @@ def certify(
     child: TrainingState,
     *,
     optimizer: OptimizerConfig | None = None,
+    document_mask: bool = False,
     steps: int = STEPS,
     seed: int = 0,
 ) -> Certificate:
@@ -43,6 +45,7 @@ def certify(
         parent, child: the two states.
         optimizer: the run's hyperparameters; rates above 1e-4 are lowered to it, and decay and
             clipping are made to bite.
+        document_mask: whether the trajectory's text is cut as the run's is, see `DataConfig`.
         steps: updates of the trajectory, where the operators promise one.
         seed: of the tokens.
 
@@ -50,6 +53,7 @@ def certify(
         CheckpointError: the two do not share a vocabulary.
     """
     bench = in_memory(sharpened(optimizer or OptimizerConfig(), parent.model))
+    bench = replace(bench, document_mask=document_mask)
     return certify_on(bench, parent.lazy(), child.lazy(), steps=steps, seed=seed)
 
 
@@ -76,7 +80,8 @@ def certify_on(
         states = parent, _unbroken(parent, growths) if is_broken else child
         text = _text(bench, parent, steps + 1, shape, seed)
         learners = [bench.learner(state) for state in states]
-        trajectory = trajectory_error(learners, (parent.step, child.step), text)
+        at = parent.step, child.step
+        trajectory = trajectory_error(learners, at, text, document_mask=bench.document_mask)
     certificate = Certificate(
         function,
         trajectory,

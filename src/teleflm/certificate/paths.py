@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -67,10 +68,13 @@ def certify_paths(
     if not (has_moments and _fits(models, layout, ranks, device)):
         return certify_on(streamed(ranks, layout), parent.state, child.state)
     optimizer = parent.config.optimizer if parent.config is not None else OptimizerConfig()
+    document_mask = parent.config is not None and parent.config.data.document_mask
     if not ranks.many:
-        return certify(parent.state.in_memory(), child.state.in_memory(), optimizer=optimizer)
+        states = parent.state.in_memory(), child.state.in_memory()
+        return certify(*states, optimizer=optimizer, document_mask=document_mask)
     mesh = build_mesh(layout, ranks.rank, device)
     bench = on_mesh(ranks, mesh, job, sharpened(optimizer, parent.state.model))
+    bench = replace(bench, document_mask=document_mask)
     return certify_on(bench, parent.state, child.state)
 
 

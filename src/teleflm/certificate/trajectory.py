@@ -10,6 +10,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.generation.generate import generate
 from teleflm.generation.sampling import Sampling
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.network import TeleFLM
 from teleflm.parallel.engine import Engine
 from teleflm.training.learner import Learner
@@ -20,7 +21,7 @@ _DECAY = 0.1
 
 
 def trajectory_error(
-    learners: Sequence[Learner], at: tuple[int, int], batches: Tensor
+    learners: Sequence[Learner], at: tuple[int, int], batches: Tensor, *, document_mask: bool
 ) -> TrajectoryError:
     """What becomes of the losses on the parent's own text, each learner held at its own step's
     masks.
@@ -30,9 +31,11 @@ def trajectory_error(
         at: the step at whose masks each is held.
         batches: of all ranks (count, B, S + 1). There is an update for each but the first, whose
             losses are those before any.
+        document_mask: whether each row is taken for two texts that do not see each other.
     """
     worst, clip = 0.0, None
-    for batch in batches:
+    for rows in batches:
+        batch = _two_texts(rows) if document_mask else Batch.next_tokens(rows)
         losses = [learner.accumulate(_share(batch, learner.engine)).item() for learner in learners]
         worst = max(worst, abs(losses[1] / losses[0] - 1))
         if clip is None:
@@ -44,9 +47,18 @@ def trajectory_error(
     return TrajectoryError(len(batches) - 1, worst)
 
 
-def _share(batch: Tensor, engine: Engine) -> Tensor:
+def _two_texts(rows: Tensor) -> Batch:
+    """Rows (B, S + 1) cut into two texts each."""
+    targets, starts = rows[:, 1:].clone(), torch.zeros_like(rows[:, 1:])
+    half = targets.shape[1] // 2
+    # The last of the first text has none, as that is of the other one.
+    targets[:, half - 1 : half], starts[:, half:] = IGNORED, half
+    return Batch(rows[:, :-1], targets, starts)
+
+
+def _share(batch: Batch, engine: Engine) -> Batch:
     """What this rank reads of a batch."""
-    return batch.chunk(engine.data_ranks)[engine.data_rank].to(engine.device)
+    return batch.split(batch.rows // engine.data_ranks)[engine.data_rank].to(engine.device)
 
 
 def sharpened(config: OptimizerConfig, parent: ModelConfig) -> OptimizerConfig:

@@ -48,6 +48,8 @@ class DataConfig(Strict):
 
     `path` is a token store, {domain: [path, weight]} or {domain: {path, epochs}} with a store or a
     Megatron prefix each; `tokenizer` is a tokenizer folder, needed only where no store brings one.
+    With a `document_mask` documents that share a sequence do not see each other, and positions
+    begin anew with each.
     """
 
     path: Annotated[
@@ -57,6 +59,7 @@ class DataConfig(Strict):
         Discriminator(_form),
     ]
     sequence_length: int = Field(default=4096, ge=1)
+    document_mask: bool = False
     tokenizer: PathText | None = None
 
     @property

@@ -2,23 +2,21 @@
 
 Sequences are numbered through the run. Each block of 65,536 numbers gives every domain a fixed
 quota in a shuffled order, so a number leads at once to a domain and to an index within it, and the
-index to a window of its tokens in that epoch's random order. Any batch can be computed at once.
+index to a window of its text in that epoch's random order. Any batch can be computed at once.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from teleflm.data.indexed import IndexedTokens
 from teleflm.data.mixture import Domain
 from teleflm.data.permutation import derive_key, permute
+from teleflm.data.reading import training_windows
+from teleflm.data.windows import IntArray, Rows, stacked
 from teleflm.errors import ConfigError, DataError
 
 BLOCK = 65_536
-
-IntArray = npt.NDArray[np.int64]
 
 
 def quotas(weights: Sequence[float], block: int = BLOCK) -> list[int]:
@@ -56,12 +54,7 @@ def _shuffled_block(seed: int, block: int, shares: tuple[int, ...]) -> tuple[Int
 
 
 class Loader:
-    """The batches of one run or stage; every method is a pure function of its arguments.
-
-    A window is sequence_length + 1 tokens of a domain's documents laid end to end, and begins
-    sequence_length after the one before: every token but the first is a target once an epoch, bar
-    a tail shorter than a window.
-    """
+    """The batches of one run or stage; every method is a pure function of its arguments."""
 
     def __init__(
         self,
@@ -71,6 +64,7 @@ class Loader:
         sequence_length: int,
         global_batch: int,
         vocab_size: int,
+        document_mask: bool = False,
         first_step: int = 0,
         first_sequence: int = 0,
     ) -> None:
@@ -81,23 +75,24 @@ class Loader:
         # By name: the order in which a file happens to list them is no part of the run.
         self._domains = sorted(domains, key=lambda domain: domain.name)
         self._seed = seed
-        self._length = sequence_length
         self._global_batch = global_batch
         self._vocab_size = vocab_size
         self._first_step = first_step
         self._first_sequence = first_sequence
         self._quotas = tuple(quotas([domain.weight for domain in self._domains]))
-        self._windows = [(d.train.tokens.size - 1) // sequence_length for d in self._domains]
+        self._windows = [
+            training_windows(domain, sequence_length, document_mask) for domain in self._domains
+        ]
         for domain, windows in zip(self._domains, self._windows, strict=True):
-            if domain.weight and not windows:
+            if domain.weight and not windows.count:
                 raise DataError(
                     f"{domain.train.path}: {domain.train.tokens.size} tokens are less than one "
                     f"window of data.sequence_length + 1 = {sequence_length + 1}; add text, "
                     "shorten the sequences, or list the other domains alone under data.path"
                 )
 
-    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> IntArray:
-        """This rank's share of a step, shape (global_batch // ranks, sequence_length + 1).
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Rows:
+        """This rank's share of a step, global_batch // ranks rows.
 
         The shares of all ranks, one below the other, are the same global batch for any `ranks`.
         Raises ConfigError where `ranks` does not divide the batch, DataError for a token outside
@@ -110,12 +105,15 @@ class Loader:
             )
         rows = self._global_batch // ranks
         labels, windows = self._locate(self._first_row(step) + rank * rows, rows)
-        batch = np.empty((rows, self._length + 1), np.int64)
-        for row, label, window in zip(batch, labels, windows, strict=True):
-            tokens = self._domains[label].train.tokens
-            row[:] = tokens[window * self._length : (window + 1) * self._length + 1]
-        if batch.min() < 0 or batch.max() >= self._vocab_size:
-            self._refuse(batch, labels, windows)
+        batch = stacked(
+            [
+                self._windows[label].row(int(window))
+                for label, window in zip(labels, windows, strict=True)
+            ]
+        )
+        for ids in (batch.tokens, batch.targets):
+            if ids.max() >= self._vocab_size:
+                self._refuse(ids, labels, windows)
         return batch
 
     def sources(self, step: int) -> list[tuple[str, int]]:
@@ -147,7 +145,7 @@ class Loader:
     def _windows_at(self, labels: IntArray, indices: IntArray) -> IntArray:
         windows = np.empty_like(indices)
         for label in np.unique(labels):
-            size = self._windows[label]
+            size = self._windows[label].count
             epochs = indices // size
             for epoch in np.unique(epochs[labels == label]):
                 here = (labels == label) & (epochs == epoch)
@@ -155,30 +153,10 @@ class Loader:
                 windows[here] = permute(indices[here] % size, size, key)
         return windows
 
-    def _refuse(self, batch: IntArray, labels: IntArray, windows: IntArray) -> None:
-        row, column = np.argwhere((batch < 0) | (batch >= self._vocab_size))[0]
-        position = int(windows[row]) * self._length + int(column)
+    def _refuse(self, ids: IntArray, labels: IntArray, windows: IntArray) -> None:
+        row, place = np.argwhere(ids >= self._vocab_size)[0]
         raise DataError(
-            f"{self._domains[labels[row]].train.path}: token {batch[row, column]} at position "
-            f"{position} is outside the vocabulary of {self._vocab_size}; use the tokenizer this "
-            "file was made with"
+            f"{self._domains[labels[row]].train.path}: token {ids[row, place]} in window "
+            f"{windows[row]} is outside the vocabulary of {self._vocab_size}; use the tokenizer "
+            "this file was made with"
         )
-
-
-def held_out_windows(
-    tokens: IndexedTokens, sequence_length: int, rows: int = 16
-) -> Iterator[IntArray]:
-    """The held-out part once through, as arrays of shape (at most `rows`, sequence_length + 1).
-
-    Windows begin sequence_length apart, so each token after the first is a target, `window[:, 1:]`,
-    exactly once. The last window is filled up with -1: such targets are to be left out of the loss,
-    and as inputs (they only follow the last real one) they may be any token.
-    """
-    flat = tokens.tokens
-    starts = range(0, flat.size - 1, sequence_length)
-    for first in range(0, len(starts), rows):
-        batch = np.full((min(rows, len(starts) - first), sequence_length + 1), -1, np.int64)
-        for row, start in zip(batch, starts[first : first + rows], strict=True):
-            window = flat[start : start + sequence_length + 1]
-            row[: window.size] = window
-        yield batch

@@ -77,9 +77,16 @@ def read_text_bytes(prefix: Path, tokens: IndexedTokens) -> npt.NDArray[np.int64
 
 
 def text_bytes_between(
-    tokens: IndexedTokens, sizes: npt.NDArray[np.int64], opening: int, first: int, last: int
+    tokens: IndexedTokens,
+    sizes: npt.NDArray[np.int64],
+    opening: int,
+    first: int,
+    last: int,
+    *,
+    but_first: bool = False,
 ) -> float:
-    """Bytes of text that the tokens `first` … `last - 1` stand for.
+    """Bytes of text that the tokens `first` … `last - 1` stand for, `but_first` ones of documents
+    where that is so.
 
     Whole documents count to the byte; of one that is cut, its tokens have equal shares. The
     `opening` tokens that begin each document and the one that ends it are no text.
@@ -88,5 +95,11 @@ def text_bytes_between(
     totals = np.cumsum(sizes)
     texts = np.stack([ends - tokens.lengths + opening, ends - 1], axis=1)
     done = np.stack([totals - sizes, totals], axis=1)
-    before, after = np.interp([first, last], texts.ravel(), done.ravel())
-    return float(after - before)
+
+    def until(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return np.interp(places, texts.ravel(), done.ravel())
+
+    before, after = until(np.array([first, last]))
+    begins = tokens.offsets[:-1]
+    begins = begins[(begins >= first) & (begins < last)] if but_first else begins[:0]
+    return float(after - before - (until(begins + 1) - until(begins)).sum())

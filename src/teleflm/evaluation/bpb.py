@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
-from torch import Tensor
-
-from teleflm.data.loader import held_out_windows
 from teleflm.data.mixture import Mixture
+from teleflm.data.reading import held_out_windows
 from teleflm.data.text_bytes import text_bytes_between
+from teleflm.data.windows import IGNORED, stacked
 from teleflm.errors import DataError
+from teleflm.model.batch import Batch
 
 # Rows at a time, so that an evaluation needs no more memory than a small training step.
 _TOKENS_AT_A_TIME = 4096
@@ -40,22 +39,25 @@ class Evaluation:
 
 
 def evaluate(
-    loss_sum: Callable[[Tensor], float],
+    loss_sum: Callable[[Batch], float],
     mixture: Mixture,
     *,
     vocab_size: int,
     sequence_length: int,
     tokens: int,
+    document_mask: bool = False,
     rows_at_once: int | None = None,
 ) -> Evaluation | None:
     """Evaluate on the held-out part of each domain, from its beginning.
 
     Args:
-        loss_sum: Σ nats over the predictions of token rows (B, S + 1), -1 pads (an engine's).
+        loss_sum: Σ nats over the targets that count (an engine's).
         mixture: the run's data.
         vocab_size: the model's.
         sequence_length: S, of the windows.
-        tokens: the most to predict of each domain, in whole windows, of which one is the least.
+        tokens: the most to read of each domain, in whole windows, of which one is the least.
+        document_mask: whether documents do not see each other, as in the run; then the first token
+            of each is not predicted.
         rows_at_once: that `loss_sum` is given; of about 4,096 tokens unless given.
 
     Returns:
@@ -71,29 +73,29 @@ def evaluate(
     counts: dict[str, int] = {}
     sizes: dict[str, float] = {}
     for domain in mixture.domains:
-        if domain.held_out is None:
+        windows = held_out_windows(domain, sequence_length, document_mask)
+        if windows is None or domain.held_out is None:
             continue
         total, count, size = 0.0, 0, 0.0
-        left = max(1, tokens // sequence_length)
-        rows = min(left, rows_at_once or max(1, _TOKENS_AT_A_TIME // sequence_length))
-        for windows in held_out_windows(domain.held_out, sequence_length, rows):
-            window = windows[:left]
-            left -= len(window)
-            if window.max() >= vocabulary:
+        ends = min(windows.count, max(1, tokens // sequence_length))
+        rows = min(ends, rows_at_once or max(1, _TOKENS_AT_A_TIME // sequence_length))
+        for first in range(0, ends, rows):
+            read = stacked([windows.row(index) for index in range(first, min(first + rows, ends))])
+            if (largest := max(read.tokens.max(), read.targets.max())) >= vocabulary:
                 raise DataError(
-                    f"{domain.held_out.path}: token {window.max()} is outside the vocabulary of "
+                    f"{domain.held_out.path}: token {largest} is outside the vocabulary of "
                     f"{vocabulary}; use the tokenizer this file was made with"
                 )
-            total += loss_sum(torch.from_numpy(window))
-            real = window[:, 1:][window[:, 1:] >= 0]
+            total += loss_sum(Batch.of(read))
+            real = read.targets[read.targets != IGNORED]
             count += real.size
             size += int(lengths[real].sum()) if lengths is not None else 0
-            if not left:
-                break
         if lengths is None and domain.held_out_bytes is not None:
             # The first token is not predicted.
-            sizes_of = domain.held_out_bytes
-            size = text_bytes_between(domain.held_out, sizes_of, opening, 1, count + 1)
+            end = min(ends * sequence_length + 1, domain.held_out.tokens.size)
+            size = text_bytes_between(
+                domain.held_out, domain.held_out_bytes, opening, 1, end, but_first=document_mask
+            )
         if count:
             nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size
     if not nats:

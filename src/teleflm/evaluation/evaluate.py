@@ -97,6 +97,7 @@ def evaluate_path(
         "data": None if data is None else str(data),
         "sequence_length": reads.length,
         "windows": settings.windowing,
+        "document_mask": _masks_documents(source),
         "dtype": settings.precision,
         **figures,
     }
@@ -127,7 +128,15 @@ def _measured(
 ) -> Measured:
     text = open_text(data, tokenizer, settings.whole, settings.reading)
     with progress(f"evaluating {source.name}", text.bytes) as advance:
-        return measure(scorer, text, settings.windowing, advance, settings.tokens)
+        return measure(
+            scorer, text, settings.windowing, advance, settings.tokens, _masks_documents(source)
+        )
+
+
+def _masks_documents(source: Opened) -> bool:
+    """Whether the model was trained on documents that do not see each other, and is to be
+    evaluated so."""
+    return source.config is not None and source.config.data.document_mask
 
 
 def _own_data(path: Path, source: Opened) -> Path:

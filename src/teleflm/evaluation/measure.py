@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import fmean
@@ -69,13 +69,13 @@ class _Sums:
         self.windows: dict[int, tuple[float, float]] = {}
 
     def add(self, number: int, window: Window, nats: FloatArray) -> None:
-        counted = slice(window.first, None)
-        mine, sizes = nats[counted], window.sizes[counted]
+        counted, sizes = window.counted, window.sizes
         edges = [0, *(_FIRST_BAND << band for band in range(len(self.bands)))]
         for band in range(len(self.bands)):
-            part = slice(max(edges[band] - window.first, 0), max(edges[band + 1] - window.first, 0))
-            self.bands[band] += mine[part].sum(), sizes[part].sum(), len(mine[part])
-        self.windows[number] = float(mine.sum()), float(sizes.sum())
+            part = slice(edges[band], edges[band + 1])
+            here = counted[part]
+            self.bands[band] += nats[part][here].sum(), sizes[part][here].sum(), here.sum()
+        self.windows[number] = float(nats[counted].sum()), float(sizes[counted].sum())
 
     def take(self, other: "_Sums") -> None:
         """Add what another rank has."""
@@ -116,6 +116,7 @@ def measure(
     windowing: Windowing,
     progress: Progress,
     tokens: int | None = None,
+    document_mask: bool = False,
 ) -> Measured:
     """Bits per byte of `text`; every rank calls this, and all get the same.
 
@@ -123,12 +124,19 @@ def measure(
         windowing: see `Disjoint` and `Rolling`.
         progress: takes bytes read of those that `text` has.
         tokens: the most to predict of each domain, in whole windows, of which one is the least.
+        document_mask: whether documents that share a window do not see each other.
 
     Raises:
         DataError: a token outside the model's vocabulary, or text without a token to predict.
     """
     sums: dict[str, _Sums] = {}
-    windows = _windows(scorer, text, windowing, progress, tokens)
+
+    def windower() -> Windower:
+        if windowing == "disjoint":
+            return Disjoint(scorer.length, document_mask)
+        return Rolling(scorer.length, text.tokenizer.encode_prompt("")[-1], text.tokenizer.eos_id)
+
+    windows = _windows(scorer, text, windower, progress, tokens)
     rows = scorer.rows_of(scorer.length)
     batches = iter(lambda: list(islice(windows, rows)), [])
     for number, batch in enumerate(batches):
@@ -136,7 +144,10 @@ def measure(
             sums.setdefault(window.domain, _Sums(scorer.length))
         if number % scorer.ranks != scorer.rank:
             continue
-        found = scorer.scores([window.tokens for window in batch])
+        found = scorer.scores(
+            [window.tokens for window in batch],
+            [window.starts for window in batch if window.starts is not None],
+        )
         for place, (window, (nats, _)) in enumerate(zip(batch, found, strict=True)):
             sums[window.domain].add(number * rows + place, window, nats)
     if not sums:
@@ -151,7 +162,11 @@ def measure(
 
 
 def _windows(
-    scorer: Scorer, text: Text, windowing: Windowing, progress: Progress, tokens: int | None
+    scorer: Scorer,
+    text: Text,
+    windower: Callable[[], Windower],
+    progress: Progress,
+    tokens: int | None,
 ) -> Iterator[Window]:
     most = math.inf if tokens is None else max(1, tokens // scorer.length)
     windowers: dict[str, Windower] = {}
@@ -175,16 +190,10 @@ def _windows(
 
     for piece in text.pieces(progress, enough):
         if piece.domain not in windowers:
-            windowers[piece.domain] = _windower(scorer.length, text, windowing)
+            windowers[piece.domain] = windower()
         yield from admitted(windowers[piece.domain].add(piece))
-    for windower in windowers.values():
-        yield from admitted(windower.end())
-
-
-def _windower(length: int, text: Text, windowing: Windowing) -> Windower:
-    if windowing == "disjoint":
-        return Disjoint(length)
-    return Rolling(length, text.tokenizer.encode_prompt("")[-1], text.tokenizer.eos_id)
+    for last in windowers.values():
+        yield from admitted(last.end())
 
 
 def _result(sums: dict[str, _Sums]) -> Measured:

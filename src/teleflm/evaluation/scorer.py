@@ -12,7 +12,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import ParallelConfig, Precision, TrainingConfig
 from teleflm.errors import ConfigError
 from teleflm.growth.state import LazyState
-from teleflm.model.loss import IGNORED
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.network import TeleFLM
 from teleflm.parallel.choose import Job, layout_of
 from teleflm.parallel.engine import Engine, OneProcess
@@ -58,15 +58,22 @@ class Scorer:
         return max(1, _tokens_at_a_time(self.engine.device) // max(predictions, 1))
 
     def scores(
-        self, rows: Sequence[IntArray]
+        self, rows: Sequence[IntArray], starts: Sequence[IntArray] = ()
     ) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]:
         """Of each row of ids (n + 1,): −log p in nats of tokens 1 … n, and whether each is the
-        likeliest, (n,); n at most `length`."""
+        likeliest, (n,); n at most `length`. Where rows hold several texts, `starts` are the places
+        at which those of tokens begin, (n + 1,) each."""
         longest = self.padded or max(map(len, rows)) - 1
         batch = np.full((len(rows), longest + 1), IGNORED, np.int64)
         for line, row in zip(batch, rows, strict=True):
             line[: len(row)] = row
-        nats, is_greedy = (kind.cpu() for kind in self.engine.token_scores(torch.from_numpy(batch)))
+        places = np.zeros((len(rows), longest), np.int64)
+        for line, each in zip(places, starts, strict=False):
+            line[: len(each) - 1] = each[:-1]
+        read = Batch.next_tokens(
+            torch.from_numpy(batch), torch.from_numpy(places) if starts else None
+        )
+        nats, is_greedy = (kind.cpu() for kind in self.engine.token_scores(read))
         return [
             (of.numpy()[: len(row) - 1].astype(np.float64), greedy.numpy()[: len(row) - 1])
             for row, of, greedy in zip(rows, nats, is_greedy, strict=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from teleflm.evaluation.text import FloatArray, IntArray, Piece
 
@@ -17,12 +18,23 @@ class Window(NamedTuple):
         tokens: ids (n + 1,); n predictions.
         first: the first prediction that counts; those before it only give it context.
         sizes: bytes of text that the targets stand for, (n,).
+        starts: where documents do not see each other, the place at which that of each token begins,
+            (n + 1,).
     """
 
     domain: str
     tokens: IntArray
     first: int
     sizes: FloatArray
+    starts: IntArray | None = None
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Which predictions count, (n,): none of a token that it would take another document to
+        predict."""
+        places = np.arange(len(self.sizes))
+        counted = places >= self.first
+        return counted if self.starts is None else counted & (self.starts[1:] <= places)
 
 
 class Windower(Protocol):
@@ -37,13 +49,15 @@ class Windower(Protocol):
 
 class Disjoint:
     """The documents laid end to end, as training reads them and evaluates: windows follow on one
-    another, and the very first token is not predicted."""
+    another, and the very first token is not predicted; with a document mask that of no document."""
 
-    def __init__(self, length: int) -> None:
-        self._length = length
+    def __init__(self, length: int, document_mask: bool = False) -> None:
+        self._length, self._masks = length, document_mask
         self._left: Piece | None = None
+        self._begins = np.zeros(0, np.bool_)
 
     def add(self, piece: Piece) -> Iterator[Window]:
+        self._begins = np.append(self._begins, np.arange(len(piece.tokens)) == 0)
         if self._left is not None:
             piece = Piece(
                 piece.domain,
@@ -55,15 +69,18 @@ class Disjoint:
             yield self._window(piece, start, start + length)
             start += length
         self._left = Piece(piece.domain, piece.tokens[start:], piece.sizes[start:])
+        self._begins = self._begins[start:]
 
     def end(self) -> Iterator[Window]:
         if self._left is not None and len(self._left.tokens) > 1:
             yield self._window(self._left, 0, len(self._left.tokens) - 1)
 
-    @staticmethod
-    def _window(piece: Piece, start: int, end: int) -> Window:
+    def _window(self, piece: Piece, start: int, end: int) -> Window:
         tokens, sizes = piece.tokens[start : end + 1], piece.sizes[start + 1 : end + 1]
-        return Window(piece.domain, tokens, 0, sizes)
+        if not self._masks:
+            return Window(piece.domain, tokens, 0, sizes)
+        begins = np.where(self._begins[start : end + 1], np.arange(len(tokens)), 0)
+        return Window(piece.domain, tokens, 0, sizes, np.maximum.accumulate(begins))
 
 
 class Rolling:

@@ -5,16 +5,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from teleflm.model.device import device_kind
+from teleflm.model.documents import document_attention, within
 
 
 def causal_attention(
-    q: Tensor, k: Tensor, v: Tensor, window: int | None = None, seen: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int | None = None,
+    seen: Tensor | None = None,
+    bounds: Tensor | None = None,
 ) -> Tensor:
     """Causal attention (B, heads, S, d) of q on k and v (B, groups, T, d), T ≥ S.
 
     A single new position sees everything cached; several start from an empty cache, or it is a
     ValueError. With a `window` a position sees that many, its own the last of them. A single one
-    may be told which it sees, boolean (B, 1, 1, T).
+    may be told which it sees, boolean (B, 1, 1, T). Where rows hold several texts, `bounds` says
+    where they begin (see `text_bounds`), and each sees itself alone.
     """
     if 1 < q.shape[2] < k.shape[2]:
         raise ValueError(f"{q.shape[2]} new positions behind cached ones; give them one by one")
@@ -23,24 +30,20 @@ def causal_attention(
         # fp32, forward and backward (torch 2.13; benchmarks/attention.py), and rounds more. At 64
         # it takes 0.7 times as long, which nobody trains on a CPU.
         with torch.autocast("cpu", enabled=False):
-            return _attention(q.float(), k.float(), v.float(), window, seen)
-    return _attention(q, k, v, window, seen)
+            return _attention(q.float(), k.float(), v.float(), window, seen, bounds)
+    return _attention(q, k, v, window, seen, bounds)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, window: int | None, mask: Tensor | None) -> Tensor:
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, window: int | None, mask: Tensor | None, bounds: Tensor | None
+) -> Tensor:
+    if bounds is not None:
+        return document_attention(q, k, v, bounds, window)
     is_grouped, is_causal = k.shape[1] < q.shape[1], q.shape[2] > 1
     if window is not None and window < k.shape[2]:
         if is_causal:
-            mask, is_causal = _within(window, q.shape[2], q.device), False
+            mask, is_causal = within(window, q.shape[2], q.device), False
         else:
             k, v = k[:, :, -window:], v[:, :, -window:]
             mask = None if mask is None else mask[..., -window:]
     return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, enable_gqa=is_grouped)
-
-
-def _within(window: int, length: int, device: torch.device) -> Tensor:
-    """Boolean (S, S): whether a position sees another, itself or one of the window − 1 before."""
-    position = torch.arange(length, device=device)
-    # No (S, S) of whole numbers on the way, which takes eight times as much.
-    is_seen = position[:, None] >= position
-    return is_seen.logical_and_(position[:, None] < position + window)

@@ -26,8 +26,13 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, arrays: Sequence[Any]) -> "Batch":
-        """The batch of NumPy arrays in this order; one that is None stays so."""
-        return cls(*(None if each is None else torch.from_numpy(each) for each in arrays))
+        """The batch of NumPy arrays in this order, the last one None where there are no starts."""
+        tokens, targets, starts = arrays
+        return cls(
+            torch.from_numpy(tokens),
+            torch.from_numpy(targets),
+            None if starts is None else torch.from_numpy(starts),
+        )
 
     @classmethod
     def next_tokens(cls, rows: Tensor, starts: Tensor | None = None) -> "Batch":
@@ -51,6 +56,15 @@ class Batch(NamedTuple):
         if self.starts is None:
             return [Batch(*part) for part in zip(*parts, strict=True)]
         return [Batch(*part) for part in zip(*parts, self.starts.split(rows), strict=True)]
+
+    def filled_up(self, rows: int) -> "Batch":
+        """The same with so many rows behind it that have no targets."""
+
+        def more(tensor: Tensor, value: int) -> Tensor:
+            return torch.cat([tensor, tensor.new_full((rows, self.length), value)])
+
+        starts = None if self.starts is None else more(self.starts, 0)
+        return Batch(more(self.tokens, 0), more(self.targets, IGNORED), starts)
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""

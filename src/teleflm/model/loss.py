@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.device import device_kind
 from teleflm.model.network import TeleFLM
 
@@ -13,7 +14,6 @@ from teleflm.model.network import TeleFLM
 _CHUNK_LOGITS = {"cpu": 2**20}
 _CHUNK_LOGITS_ELSEWHERE = 2**26
 _LEAST = torch.finfo(torch.float32).min  # of the largest score, where a rank has padding alone
-IGNORED = -1  # a target that counts for nothing
 
 
 class Vocabulary:
@@ -141,8 +141,8 @@ def cross_entropy_sum(
 
 
 class TokenScores(NamedTuple):
-    """Of each prediction of token rows, shape (B, S): −log p of the target in nats, float32 or
-    wider, and whether no other token is likelier; 0 and False where there is no target."""
+    """Of each target of a batch, shape (B, S): −log p of the target in nats, float32 or
+    wider, and whether no other token is likelier; 0 and False where none counts."""
 
     nats: Tensor
     is_greedy: Tensor
@@ -178,21 +178,21 @@ def token_scores(
     return TokenScores(nats, is_greedy)
 
 
-def loss_sum(network: TeleFLM, rows: Tensor) -> Tensor:
-    """Σ loss in nats over the predictions of token rows (B, S + 1); -1 pads at the end."""
+def loss_sum(network: TeleFLM, batch: Batch) -> Tensor:
+    """Σ loss in nats over the targets that count."""
     return cross_entropy_sum(
-        network.hidden(rows[:, :-1].clamp(min=0)),
+        network.hidden(batch.tokens, batch.starts),
         network.lm_head.weight,
         network.logit_multiplier,
-        rows[:, 1:],
+        batch.targets,
     )
 
 
-def network_scores(network: TeleFLM, rows: Tensor) -> TokenScores:
-    """The scores of the predictions of token rows (B, S + 1); -1 pads at the end."""
+def network_scores(network: TeleFLM, batch: Batch) -> TokenScores:
+    """The scores of a batch's targets."""
     return token_scores(
-        network.hidden(rows[:, :-1].clamp(min=0)),
+        network.hidden(batch.tokens, batch.starts),
         network.lm_head.weight,
         network.logit_multiplier,
-        rows[:, 1:],
+        batch.targets,
     )

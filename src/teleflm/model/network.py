@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.attention import causal_attention
+from teleflm.model.documents import text_bounds
 from teleflm.model.norm import masked_rms_norm, rms_norm
 from teleflm.model.rope import Rope, apply_rope
 
@@ -126,7 +127,7 @@ class Attention(nn.Module):
             for _ in range(2)
         )
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bounds: Tensor | None) -> Tensor:
         # (B, S, heads·d) → (B, heads, S, d); -1, since tensor parallelism may hold fewer heads.
         shape = (*x.shape[:2], -1, self.head_dim)
         q = self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2)
@@ -134,7 +135,7 @@ class Attention(nn.Module):
         if self.has_rope:
             q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
         v = self.v_proj(x).view(shape).transpose(1, 2)
-        y = causal_attention(q, k, v, self.window)
+        y = causal_attention(q, k, v, self.window, bounds=bounds)
         return self.o_proj(y.transpose(1, 2).reshape(*x.shape[:2], -1))
 
 
@@ -162,8 +163,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(model.hidden_size, model.rms_norm_eps)
         self.mlp = MLP(model)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bounds: Tensor | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, bounds)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -211,16 +212,20 @@ class TeleFLM(nn.Module):
         embedded: Tensor = self.model.embed_tokens(tokens) * self.input_multiplier
         return embedded
 
-    def layers(self, x: Tensor, positions: slice) -> Tensor:
-        """The residual stream behind the layers, from the one before them, at these positions."""
-        cos, sin = self.model.rope.tables(positions, x.device)
+    def layers(self, x: Tensor, length: int, starts: Tensor | None = None) -> Tensor:
+        """The residual stream behind the layers, from the one before them, at positions 0 to
+        length − 1, or where rows hold several texts (see `Batch`) at those of each."""
+        if starts is None:
+            (cos, sin), bounds = self.model.rope.tables(slice(0, length), x.device), None
+        else:
+            (cos, sin), bounds = self.model.rope.restarting(starts), text_bounds(starts)
         for block in self.model.layers:
-            x = block(x, cos, sin)
+            x = block(x, cos, sin, bounds)
         return x
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        """Final normed hidden states (B, S, D) of token ids (B, S)."""
-        x = self.layers(self.embed(tokens), slice(0, tokens.shape[1]))
+    def hidden(self, tokens: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Final normed hidden states (B, S, D) of token ids (B, S); see `Batch`."""
+        x = self.layers(self.embed(tokens), tokens.shape[1], starts)
         hidden: Tensor = self.model.norm(x)
         return hidden
 

@@ -38,6 +38,14 @@ class Rope:
                 self._last = place, self._made(positions)
         return self._last[1]
 
+    def restarting(self, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of positions in texts that begin at `starts` (B, S) of their rows, float32
+        (B, 1, S, head_dim)."""
+        length = starts.shape[1]
+        cos, sin = self.tables(slice(0, length), starts.device)
+        position = torch.arange(length, device=starts.device) - starts
+        return cos[position][:, None], sin[position][:, None]
+
     def _made(self, positions: slice) -> tuple[Tensor, Tensor]:
         device = self._frequency.device
         position = torch.arange(positions.start, positions.stop, device=device).float()
@@ -122,7 +130,7 @@ def turned(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x (B, heads, S, d) by the tables (S, d), in x's precision."""
+    """Rotate x (B, heads, S, d) by tables (S, d) or (B, 1, S, d), in x's precision."""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     # As in model/norm.py: what is compiled finds its own way back.
     rotate = _rotated if torch.compiler.is_compiling() else _Rotation.apply

@@ -9,6 +9,7 @@ from torch import Tensor
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import Precision, Recomputation
 from teleflm.model.axes import Axis
+from teleflm.model.batch import IGNORED, Batch
 from teleflm.model.loss import TokenScores, loss_sum, network_scores
 from teleflm.model.network import TeleFLM
 from teleflm.model.precision import autocast
@@ -37,24 +38,27 @@ class Engine(Protocol):
     data_rank: int
     data_ranks: int
 
-    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+    def counted(self, batch: Batch) -> int:
+        """How many targets count in the batches of all data-parallel ranks, of which this is one's;
+        alike on each."""
+
+    def accumulate(self, batch: Batch, predictions: int) -> Tensor:
         """Add the gradient of Σ loss / predictions.
 
         Args:
-            batch: this rank's token ids (B, S + 1).
+            batch: what this rank reads.
             predictions: of all ranks together.
 
         Returns:
             Σ loss / predictions over all ranks, alike on each, 0-dim float64 without a graph.
         """
 
-    def loss_sum(self, rows: Tensor) -> float:
-        """Σ loss in nats over the predictions of token rows (B, S + 1) that all ranks have alike;
-        -1 pads at the end."""
+    def loss_sum(self, batch: Batch) -> float:
+        """Σ loss in nats over the targets that count of a batch that all ranks have alike."""
 
-    def token_scores(self, rows: Tensor) -> TokenScores:
-        """Of the predictions of token rows (B, S + 1) that all ranks have alike, on each of them;
-        -1 pads at the end. With many ranks S is the same in every call."""
+    def token_scores(self, batch: Batch) -> TokenScores:
+        """Of the targets of a batch that all ranks have alike, on each of them. With many ranks S
+        is the same in every call."""
 
     def gradient_norm(self, weights: Sequence[float]) -> Tensor:
         """The norm of the whole gradient, 0-dim, alike on each rank; in its square each of the
@@ -104,27 +108,30 @@ class OneProcess:
             for name, weight in network.named_parameters()
         ]
 
-    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+    def counted(self, batch: Batch) -> int:
+        return int((batch.targets != IGNORED).sum())
+
+    def accumulate(self, batch: Batch, predictions: int) -> Tensor:
         (network,) = self.networks
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for rows in batch.split(self._micro_batch or len(batch)):
+        for part in batch.split(self._micro_batch or batch.rows):
             with autocast(self.device, self._precision):
-                loss = loss_sum(network, rows) / predictions
+                loss = loss_sum(network, part) / predictions
             loss.backward()
             total += loss.detach()
         return total
 
     @torch.no_grad()
-    def loss_sum(self, rows: Tensor) -> float:
+    def loss_sum(self, batch: Batch) -> float:
         (network,) = self.networks
         with autocast(self.device, self._precision):
-            return loss_sum(network, rows.to(self.device)).item()
+            return loss_sum(network, batch.to(self.device)).item()
 
     @torch.no_grad()
-    def token_scores(self, rows: Tensor) -> TokenScores:
+    def token_scores(self, batch: Batch) -> TokenScores:
         (network,) = self.networks
         with autocast(self.device, self._precision):
-            return network_scores(network, rows.to(self.device))
+            return network_scores(network, batch.to(self.device))
 
     def gradient_norm(self, weights: Sequence[float]) -> Tensor:
         return square_norm(self.shards, weights).sqrt()

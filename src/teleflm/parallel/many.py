@@ -10,7 +10,8 @@ from torch.distributed.tensor import DTensor
 
 from teleflm.config.model import ModelConfig
 from teleflm.model.axes import Axis, own_name, parameter_of
-from teleflm.model.loss import IGNORED, TokenScores
+from teleflm.model.batch import IGNORED, Batch
+from teleflm.model.loss import TokenScores
 from teleflm.model.region import Region
 from teleflm.parallel.layout import micro_batch_of, regions, sharded_dim
 from teleflm.parallel.mesh import Mesh
@@ -52,7 +53,15 @@ class ManyRanks:
                 self._stages, mesh, recipe.parallel.schedule, micro_batches, recipe.gathered
             )
 
-    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+    def counted(self, batch: Batch) -> int:
+        found = (batch.targets != IGNORED).sum()
+        if self._mesh.place.tp > 0 or self._mesh.place.pp > 0:
+            # They read what the first of them does.
+            found = torch.zeros_like(found)
+        dist.all_reduce(found)
+        return int(found)
+
+    def accumulate(self, batch: Batch, predictions: int) -> Tensor:
         if self._pipeline is not None:
             total = self._pipeline.accumulate(batch, predictions)
         else:
@@ -63,31 +72,31 @@ class ManyRanks:
             self._tied.sum_gradients()
         return self._sum_of_losses(total)
 
-    def _accumulate(self, batch: Tensor, predictions: int) -> Tensor:
+    def _accumulate(self, batch: Batch, predictions: int) -> Tensor:
         (stage,) = self._stages
         assert isinstance(stage, FSDPModule)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         parts = batch.split(self._micro_batch)
-        for index, rows in enumerate(parts):
+        for index, part in enumerate(parts):
             # Gradients stay whole until the last micro-batch, and travel once.
             stage.set_requires_gradient_sync(index == len(parts) - 1)
-            loss = stage(rows[:, :-1], rows[:, 1:]).sum() / predictions
+            loss = stage(*part).sum() / predictions
             loss.backward()
             total += loss.detach()
         return total
 
     @torch.no_grad()
-    def loss_sum(self, rows: Tensor) -> float:
+    def loss_sum(self, batch: Batch) -> float:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in self._shares(rows)[self.data_rank :: self.data_ranks]:
+        for part in self._shares(batch)[self.data_rank :: self.data_ranks]:
             total += self._loss_of(part)
         return self._sum_of_losses(total).item()
 
     @torch.no_grad()
-    def token_scores(self, rows: Tensor) -> TokenScores:
-        shares = self._shares(rows)
+    def token_scores(self, batch: Batch) -> TokenScores:
+        shares = self._shares(batch)
         # Sums with zeros from all ranks but one, so that nothing is rounded.
-        found = torch.zeros(2, len(shares), *shares[0][:, 1:].shape, device=self.device)
+        found = torch.zeros(2, len(shares), *shares[0].targets.shape, device=self.device)
         heard: list[TokenScores] = []
         for stage in self._stages:
             stage.listener = heard.append
@@ -103,24 +112,22 @@ class ManyRanks:
             for stage in self._stages:
                 stage.listener = None
         dist.all_reduce(found)
-        nats, is_greedy = found.flatten(1, 2)[:, : len(rows)]
+        nats, is_greedy = found.flatten(1, 2)[:, : batch.rows]
         return TokenScores(nats, is_greedy > 0)
 
-    def _shares(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Rows in whole batches, whose shape a pipeline knows, and of these a share for each
-        data-parallel rank in turn."""
-        rows = rows.to(self.device)
-        missing = -len(rows) % (self._share * self.data_ranks)
-        padded = torch.cat([rows, rows.new_full((missing, rows.shape[1]), IGNORED)])
-        return padded.split(self._share)
+    def _shares(self, batch: Batch) -> list[Batch]:
+        """Whole batches, whose shape a pipeline knows, and of these a share for each data-parallel
+        rank in turn."""
+        missing = -batch.rows % (self._share * self.data_ranks)
+        return batch.to(self.device).filled_up(missing).split(self._share)
 
-    def _loss_of(self, share: Tensor) -> Tensor:
+    def _loss_of(self, share: Batch) -> Tensor:
         """Σ loss of the rows on this rank, zero where it has not the last stage."""
         if self._pipeline is not None:
             return self._pipeline.loss_sum(share)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for few in share.split(self._micro_batch):
-            total += self._stages[0](few[:, :-1].clamp(min=0), few[:, 1:]).sum()
+            total += self._stages[0](*few).sum()
         return total
 
     def _sum_of_losses(self, total: Tensor) -> Tensor:

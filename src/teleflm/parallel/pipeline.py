@@ -11,6 +11,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from teleflm.config.run import PipelineSchedule
+from teleflm.model.batch import Batch
 from teleflm.parallel.in_flight import InFlightStage
 from teleflm.parallel.mesh import Mesh
 from teleflm.parallel.stage import Stage
@@ -48,42 +49,40 @@ class Pipeline:
         self._stream = stream
         self._schedule: Any = None
 
-    def accumulate(self, batch: Tensor, predictions: int) -> Tensor:
-        """Add the gradient of Σ loss / predictions of this rank's batch (B, S + 1)."""
+    def accumulate(self, batch: Batch, predictions: int) -> Tensor:
+        """Add the gradient of Σ loss / predictions of this rank's batch."""
         losses: list[Tensor] = []
         self._predictions = predictions
         self._schedule_for(batch).step(
-            *self._inputs(batch), **self._targets(batch), losses=losses, return_outputs=False
+            *self._inputs(batch), **self._beside(batch), losses=losses, return_outputs=False
         )
         return self._total(losses)
 
-    def loss_sum(self, rows: Tensor) -> Tensor:
-        """Σ loss in nats of as many token rows (B, S + 1) as a batch has; -1 pads."""
+    def loss_sum(self, batch: Batch) -> Tensor:
+        """Σ loss in nats of a batch of as many rows."""
         losses: list[Tensor] = []
         self._predictions = 1
-        self._schedule_for(rows).eval(
-            *self._inputs(rows.clamp(min=0)), **self._targets(rows), losses=losses
-        )
+        self._schedule_for(batch).eval(*self._inputs(batch), **self._beside(batch), losses=losses)
         return self._total(losses)
 
-    def _inputs(self, batch: Tensor) -> tuple[Tensor, ...]:
-        return (batch[:, :-1],) if self._mesh.place.pp == 0 else ()
+    def _inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.tokens,) if self._mesh.place.pp == 0 else ()
 
-    def _targets(self, batch: Tensor) -> dict[str, Tensor]:
-        targets = batch[:, 1:]
-        # As an input of each stage, and to the schedule, which wants them for its loss function.
-        return {"targets": targets, "target": targets}
+    def _beside(self, batch: Batch) -> dict[str, Tensor]:
+        """What each stage is given of a micro-batch beside what comes from the one before it."""
+        # Targets once more to the schedule, which wants them for its loss function.
+        beside = {"targets": batch.targets, "target": batch.targets}
+        return beside if batch.starts is None else {**beside, "starts": batch.starts}
 
     def _total(self, losses: list[Tensor]) -> Tensor:
         """Their sum without a graph; other stages than the last have none."""
         total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
         return total + sum(loss.detach() for loss in losses)
 
-    def _schedule_for(self, batch: Tensor) -> Any:
-        """The schedule, made at the first batch (B, S + 1); all have its shape."""
+    def _schedule_for(self, batch: Batch) -> Any:
+        """The schedule, made at the first batch; all have its shape."""
         if self._schedule is None:
-            rows, length = batch.shape
-            self._schedule = self._build(rows // self._micro_batches, length - 1)
+            self._schedule = self._build(batch.rows // self._micro_batches, batch.length)
         return self._schedule
 
     def _build(self, rows: int, length: int) -> Any:

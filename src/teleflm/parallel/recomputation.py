@@ -12,6 +12,7 @@ from torch.utils.checkpoint import (
 )
 
 from teleflm.config.run import Recomputation
+from teleflm.model.documents import FORWARD
 
 # What costs most to compute again: matrix products and attention.
 _EXPENSIVE = frozenset(
@@ -22,6 +23,7 @@ _EXPENSIVE = frozenset(
         torch.ops.aten._scaled_dot_product_flash_attention.default,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
         torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+        *(operator.default for operator in FORWARD),
     }
 )
 

@@ -44,12 +44,12 @@ class Stage(nn.Module):
         self.is_first, self.is_last = is_first, is_last
         self._precision = precision
 
-    def forward(self, x: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, x: Tensor, targets: Tensor, starts: Tensor | None = None) -> Tensor:
         """One micro-batch.
 
         Args:
             x: token ids (B, S) in the first stage, else the residual stream (B, S / tp, D).
-            targets: token ids (B, S), `IGNORED` where there is none.
+            targets, starts: see `Batch`.
 
         Returns:
             Σ loss in nats, shape (1,) float64, in the last stage; else the residual stream.
@@ -58,7 +58,7 @@ class Stage(nn.Module):
         with autocast(x.device, self._precision):
             if self.is_first:
                 x = network.embed(x)
-            x = network.layers(x, slice(0, targets.shape[1]))
+            x = network.layers(x, targets.shape[1], starts)
             if not self.is_last:
                 return x
             head = (

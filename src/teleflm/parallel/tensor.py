@@ -45,7 +45,7 @@ def apply_tensor_parallel(network: TeleFLM, mesh: DeviceMesh) -> None:
     for path, module in network.named_modules():
         # Its linears read the same whole sequence: gathered once, at the door.
         if isinstance(module, Attention):
-            plan[path] = _gather_first(3)
+            plan[path] = _gather_first(4)
         elif isinstance(module, MLP):
             plan[path] = _gather_first(1)
     parallelize_module(network, mesh, plan)

@@ -15,11 +15,13 @@ from teleflm.config.run import RunConfig, settled_dtype
 from teleflm.data.mixture import Mixture
 from teleflm.errors import ConfigError
 from teleflm.files import write_whole
+from teleflm.model.batch import Batch
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout, micro_batch_of
 from teleflm.parallel.memory import size_text
 from teleflm.parallel.ranks import Ranks
 from teleflm.planning.closed import Closed, closed_form
+from teleflm.planning.dryrun import made_up_batch
 from teleflm.planning.local import local_cluster
 from teleflm.planning.plan import ranks_of
 from teleflm.training.faults import Verdict
@@ -161,10 +163,10 @@ class _Timed(Learner):
 
     passes = 0.0
 
-    def accumulate(self, batch: Tensor) -> Tensor:
+    def accumulate(self, batch: Batch) -> Tensor:
         start = time.perf_counter()
         loss = super().accumulate(batch)
-        _wait(batch.device)
+        _wait(batch.tokens.device)
         self.passes = time.perf_counter() - start
         return loss
 
@@ -175,7 +177,8 @@ def _stepping(config: RunConfig) -> Callable[[], Seconds]:
     state = start_state(config, Mixture([], None, None), Ranks())
     learner = _Timed(state, config.optimizer, engine=engine_of(config, state.model, None, device))
     size = (config.training.global_batch, config.data.sequence_length + 1)
-    batch = torch.randint(config.model.vocab_size, size, device=device)
+    rows = torch.randint(config.model.vocab_size, size, device=device)
+    batch = made_up_batch(config, rows)
     clip = config.optimizer.clip
 
     def step() -> Seconds:

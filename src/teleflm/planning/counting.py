@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from teleflm.model.documents import BACKWARD, FORWARD
+
 T = TypeVar("T")
 
 aten = torch.ops.aten
@@ -231,18 +233,31 @@ def _attention(query: Tensor, key: Tensor, *_: Any, **__: Any) -> int:
     return 4 * batch * heads * positions * key.shape[2] * width
 
 
+def _texts_at_once(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **_: Any) -> int:
+    """Rows of texts (B · S, heads, d), as if each were one text: a step without values knows no
+    better."""
+    longest: int = rest[3]
+    return 4 * query.numel() * longest
+
+
+def _texts_at_once_backward(_: Tensor, *rest: Any, **__: Any) -> int:
+    query, key, value, _, _, *others = rest
+    return 2 * _texts_at_once(query, key, value, *others)
+
+
 def _attention_backward(_: Tensor, query: Tensor, key: Tensor, *__: Any, **___: Any) -> int:
     """Gradients of both products; that a kernel computes the scores again is not counted."""
     return 2 * _attention(query, key)
 
 
+_ONE_BY_ONE, _AT_ONCE = zip(FORWARD, BACKWARD, strict=True)
 _FLOPS: dict[Any, Callable[..., int]] = {
     **{packet: partial(flop_registry[packet]) for packet in (aten.mm, aten.addmm, aten.bmm)},
     **dict.fromkeys(
         chain(
             (aten._scaled_dot_product_flash_attention_for_cpu,),
             (aten._scaled_dot_product_flash_attention, aten._scaled_dot_product_cudnn_attention),
-            (aten._scaled_dot_product_efficient_attention,),
+            (aten._scaled_dot_product_efficient_attention, _ONE_BY_ONE[0]),
         ),
         _attention,
     ),
@@ -251,8 +266,10 @@ _FLOPS: dict[Any, Callable[..., int]] = {
             (aten._scaled_dot_product_flash_attention_for_cpu_backward,),
             (aten._scaled_dot_product_flash_attention_backward,),
             (aten._scaled_dot_product_cudnn_attention_backward,),
-            (aten._scaled_dot_product_efficient_attention_backward,),
+            (aten._scaled_dot_product_efficient_attention_backward, _ONE_BY_ONE[1]),
         ),
         _attention_backward,
     ),
+    _AT_ONCE[0]: _texts_at_once,
+    _AT_ONCE[1]: _texts_at_once_backward,
 }

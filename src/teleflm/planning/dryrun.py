@@ -17,6 +17,7 @@ from teleflm.errors import ConfigError
 from teleflm.growth.event import Event
 from teleflm.growth.grow import Growth, events_of
 from teleflm.growth.state import KINDS, Standing, TrainingState
+from teleflm.model.batch import Batch
 from teleflm.model.region import region_shape
 from teleflm.parallel.choose import layout_for
 from teleflm.parallel.layout import Layout, micro_batch_of, regions, stage_layers, stages_of
@@ -174,7 +175,7 @@ def _stepped(
     with tensors:
         state = empty_state(config, layout, rank)
         length = config.data.sequence_length + 1
-        batch = torch.zeros(micro * count, length, dtype=torch.int64)
+        batch = made_up_batch(config, torch.zeros(micro * count, length, dtype=torch.int64))
     counted, kept = counted_step(config, mesh, state, batch, tensors, alike=alike)
     layers = stage_layers(config.final_model, layout.stages)
     return DryRun(
@@ -195,7 +196,7 @@ def counted_step(
     config: RunConfig,
     mesh: Mesh | None,
     state: TrainingState,
-    batch: Tensor,
+    batch: Batch,
     tensors: AbstractContextManager[object],
     *,
     alike: bool = False,
@@ -207,12 +208,12 @@ def counted_step(
         config: the run.
         mesh: its ranks, None for one process.
         state: of what this rank holds.
-        batch: what it reads, token ids (B, S + 1).
+        batch: what it reads.
         tensors: what the step runs in, where those are fake.
         alike: whether passes of a pipeline that are alike are done once; of fake tensors only.
     """
     learner = Learner(
-        state, config.optimizer, engine=engine_of(config, state.model, mesh, batch.device)
+        state, config.optimizer, engine=engine_of(config, state.model, mesh, batch.tokens.device)
     )
     kept: dict[str, int] = {}
 
@@ -225,10 +226,17 @@ def counted_step(
         Counting(axis_names(mesh)) as counted,
         counted_alike(counted) if alike else nullcontext(),
     ):
-        counted.add([batch, *kept_tensors(learner)])
+        counted.add([each for each in (*batch, *kept_tensors(learner)) if each is not None])
         clip = config.optimizer.clip
         train_step(learner, batch, step=0, factor=1.0, clip=clip, judge=judge)
     return counted, kept
+
+
+def made_up_batch(config: RunConfig, rows: Tensor) -> Batch:
+    """Token rows (B, S + 1) as a run reads them; with a document mask each is one text, for which
+    the most is computed."""
+    tokens, targets = rows[:, :-1].clone(), rows[:, 1:].clone()
+    return Batch(tokens, targets, torch.zeros_like(tokens) if config.data.document_mask else None)
 
 
 def kept_tensors(learner: Learner) -> list[Tensor]:

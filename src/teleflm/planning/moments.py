@@ -49,8 +49,8 @@ def _without_pipeline(share: Share) -> list[int]:
 
 
 def _batch(share: Share) -> int:
-    sequences = share.tokens // share.sequence * share.micro_batches
-    return 8 * sequences * (share.sequence + 1)
+    """Tokens and their targets."""
+    return 2 * 8 * share.tokens * share.micro_batches
 
 
 def _tables(share: Share) -> int:

@@ -178,7 +178,7 @@ def sample_tokens(mixture: Mixture, model: ModelConfig, longest: int) -> Tensor:
         global_batch=_ROWS,
         vocab_size=model.vocab_size,
     )
-    return torch.from_numpy(loader.batch(0)[:, :-1])
+    return torch.from_numpy(loader.batch(0).tokens)
 
 
 def _tokens(own: DataConfig | None, model: ModelConfig, text: Mixture | None) -> tuple[Tensor, str]:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from teleflm.config.run import OptimizerConfig
+from teleflm.errors import DataError
 from teleflm.growth.event import last_masks
 from teleflm.growth.masks import Masks
 from teleflm.growth.operators import clone_factors
 from teleflm.growth.ramp import Ramp, ramp_at
 from teleflm.growth.state import Tensors, TrainingState
+from teleflm.model.batch import Batch
 from teleflm.model.mup import build_optimizer, set_rates
 from teleflm.model.network import TeleFLM
 from teleflm.parallel.engine import Engine, OneProcess
@@ -87,6 +89,7 @@ class Learner:
 
     def move(self, step: int) -> None:
         """Set masks and multipliers to `step`; past the ramp the masks are gone for good."""
+        self._step = step
         ramp = self.ramp(step)
         for network in self.engine.networks:
             network.set_multipliers(ramp.input_multiplier, ramp.logit_multiplier)
@@ -98,16 +101,31 @@ class Learner:
             self._masks.remove()
             self._masks = None
 
-    def accumulate(self, batch: Tensor) -> Tensor:
+    def accumulate(self, batch: Batch) -> Tensor:
         """Add the gradient of a global batch's mean loss.
 
+        The mean is over the targets of all ranks that count, which differ in number where rows
+        hold several texts.
+
         Args:
-            batch: this rank's share of it, token ids (B, S + 1).
+            batch: this rank's share of it.
 
         Returns:
             The mean loss in nats a token over all ranks, 0-dim float64 without a graph.
+
+        Raises:
+            DataError: none of them counts, on all ranks alike.
         """
-        return self.engine.accumulate(batch, batch[:, 1:].numel() * self.engine.data_ranks)
+        predictions = batch.targets.numel() * self.engine.data_ranks
+        if batch.starts is not None:
+            predictions = self.engine.counted(batch)
+        if not predictions:
+            raise DataError(
+                f"step {self._step}: none of the global batch's {batch.targets.numel():,} targets "
+                "a rank counts, so there is nothing to learn from; look at the data with `teleflm "
+                "data inspect`, or raise training.global_batch"
+            )
+        return self.engine.accumulate(batch, predictions)
 
     def gradient_norm(self) -> Tensor:
         """The norm of the gradients at hand, 0-dim; clones count as what they are clones of."""

@@ -15,6 +15,7 @@ from teleflm.config.run import RunConfig, with_vocabulary
 from teleflm.data.mixture import open_domains
 from teleflm.errors import DivergedError, StoppedError
 from teleflm.growth.event import Lineage
+from teleflm.model.batch import Batch
 from teleflm.model.precision import peak_rate
 from teleflm.parallel.world import world
 from teleflm.training.allocator import keep_freed_memory
@@ -167,7 +168,7 @@ def _step(run: Run, watch: Watch, device: torch.device, peak: float) -> tuple[St
     started = time.perf_counter()
     engine = run.learner.engine
     rows = run.loader.batch(run.step, engine.data_rank, engine.data_ranks)
-    batch = torch.from_numpy(rows).to(device)
+    batch = Batch.of(rows).to(device)
     ramp = run.learner.ramp(run.step)
     result = train_step(
         run.learner,

@@ -68,6 +68,7 @@ class Run:
             mixture.domains,
             seed=config.seed,
             sequence_length=config.data.sequence_length,
+            document_mask=config.data.document_mask,
             global_batch=config.training.global_batch,
             vocab_size=state.model.vocab_size,
             first_step=state.lineage[-1].step,

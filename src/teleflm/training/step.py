@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from teleflm.model.batch import Batch
 from teleflm.training.faults import Verdict
 from teleflm.training.learner import Learner
 
@@ -21,7 +21,7 @@ class StepResult:
 
 def train_step(
     learner: Learner,
-    batch: Tensor,
+    batch: Batch,
     *,
     step: int,
     factor: float,
@@ -34,7 +34,7 @@ def train_step(
 
     Args:
         learner: what learns.
-        batch: this rank's token ids (B, S + 1).
+        batch: what this rank reads.
         judge: has the loss and the gradient norm before the update, and may refuse it.
     """
     total = learner.accumulate(batch)

@@ -15,6 +15,7 @@ from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig
 from teleflm.growth.state import TrainingState
 from teleflm.model.axes import parameter_of
+from teleflm.model.batch import Batch
 from teleflm.model.network import Linear, TeleFLM
 from teleflm.training.faults import Verdict
 from teleflm.training.learner import Learner
@@ -59,7 +60,7 @@ def measure(state: TrainingState, optimizer: OptimizerConfig, steps: int, seed: 
         batch = zipfian(vocabulary, (_ROWS, _POSITIONS + 1), seed * steps + index)
         train_step(
             learner,
-            batch,
+            Batch.next_tokens(batch),
             step=state.step + index,
             factor=1.0,
             clip=optimizer.clip,

@@ -55,6 +55,7 @@ class Evaluate(Hook):
             run.mixture,
             vocab_size=run.learner.model.vocab_size,
             sequence_length=config.data.sequence_length,
+            document_mask=config.data.document_mask,
             tokens=config.evaluation.tokens,
             # Many ranks fill up to whole batches, which they cut into micro-batches themselves.
             rows_at_once=config.training.global_batch if run.ranks.many else None,

@@ -12,7 +12,7 @@ import numpy as np
 
 from teleflm.data.mixture import Domain
 from teleflm.data.permutation import derive_key, permute
-from teleflm.data.reading import training_windows
+from teleflm.data.reading import masks_documents, training_windows
 from teleflm.data.windows import IntArray, Rows, stacked
 from teleflm.errors import ConfigError, DataError
 
@@ -80,8 +80,9 @@ class Loader:
         self._first_step = first_step
         self._first_sequence = first_sequence
         self._quotas = tuple(quotas([domain.weight for domain in self._domains]))
+        masks = masks_documents(domains, document_mask)
         self._windows = [
-            training_windows(domain, sequence_length, document_mask) for domain in self._domains
+            training_windows(domain, sequence_length, masks) for domain in self._domains
         ]
         for domain, windows in zip(self._domains, self._windows, strict=True):
             if domain.weight and not windows.count:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from teleflm.data.mixture import Mixture
-from teleflm.data.reading import held_out_windows
+from teleflm.data.reading import held_out_windows, masks_documents
 from teleflm.data.text_bytes import text_bytes_between
 from teleflm.data.windows import IGNORED, stacked
 from teleflm.errors import DataError
@@ -72,8 +72,9 @@ def evaluate(
     nats: dict[str, float] = {}
     counts: dict[str, int] = {}
     sizes: dict[str, float] = {}
+    masks = masks_documents(mixture.domains, document_mask)
     for domain in mixture.domains:
-        windows = held_out_windows(domain, sequence_length, document_mask)
+        windows = held_out_windows(domain, sequence_length, masks)
         if windows is None or domain.held_out is None:
             continue
         total, count, size = 0.0, 0, 0.0
@@ -90,11 +91,13 @@ def evaluate(
             real = read.targets[read.targets != IGNORED]
             count += real.size
             size += int(lengths[real].sum()) if lengths is not None else 0
-        if lengths is None and domain.held_out_bytes is not None:
+        # Of a conversation nobody knows the bytes of what counts by itself.
+        of_text = domain.held_out_counted is None
+        if lengths is None and of_text and domain.held_out_bytes is not None:
             # The first token is not predicted.
             end = min(ends * sequence_length + 1, domain.held_out.tokens.size)
             size = text_bytes_between(
-                domain.held_out, domain.held_out_bytes, opening, 1, end, but_first=document_mask
+                domain.held_out, domain.held_out_bytes, opening, 1, end, but_first=masks
             )
         if count:
             nats[domain.name], counts[domain.name], sizes[domain.name] = total, count, size

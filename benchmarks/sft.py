@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,11 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contenders import fresh_state, shape
 from teleflm.config.huggingface import to_huggingface
-from teleflm.config.model import ModelConfig
 from teleflm.config.run import OptimizerConfig, SpikesConfig
 from teleflm.data.chat_store import prepare_chat
+from teleflm.data.conversation import Conversations
 from teleflm.data.loader import Loader
 from teleflm.data.mixture import open_domains
+from teleflm.data.store import TokenStore
+from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.growth.state import TrainingState
 from teleflm.model.batch import IGNORED, Batch
@@ -119,20 +122,18 @@ class Ours:
         self.steps.counted.append(int((batch.targets != IGNORED).sum()))
 
 
-def unpacked(store: Path, number: int) -> Iterator[Batch]:
-    """The store's conversations in order, each a row, `number` at a time, filled up at their ends."""
-    (domain,) = open_domains(store).domains
-    assert domain.counted is not None
-    for first in range(0, len(domain.train) - number + 1, number):
-        places = range(first, first + number)
-        longest = int(domain.train.lengths[first : first + number].max()) - 1
+def unpacked(folder: Path, told: Sequence[Messages], number: int) -> Iterator[Batch]:
+    """Conversations in order, each a row, `number` at a time, filled up at their ends."""
+    talk = Conversations(folder, Tokenizer.load(folder))
+    for first in range(0, len(told) - number + 1, number):
+        encoded = [talk.encode(messages) for messages in told[first : first + number]]
+        longest = max(len(each.ids) for each in encoded) - 1
         tokens, starts = (np.zeros((number, longest), np.int64) for _ in range(2))
         targets = np.full((number, longest), IGNORED, np.int64)
-        for row, place in enumerate(places):
-            ids, counted = domain.train.document(place), domain.counted.document(place)
-            size = len(ids) - 1
-            tokens[row, :size] = ids[:-1]
-            targets[row, :size] = np.where(counted[1:], ids[1:], IGNORED)
+        for row, each in enumerate(encoded):
+            size = len(each.ids) - 1
+            tokens[row, :size] = each.ids[:-1]
+            targets[row, :size] = np.where(each.counted[1:], each.ids[1:], IGNORED)
             starts[row, size:] = size
         yield Batch.of((tokens, targets, starts))
 
@@ -203,9 +204,9 @@ def theirs(
         def on_step_end(self, *_: Any, **__: Any) -> None:
             found.seconds.append(time.perf_counter() - self._begun)
 
-        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-            if "loss" in logs:
-                found.losses.append(float(logs["loss"]))
+        def on_log(self, *_: Any, **told: Any) -> None:
+            if "loss" in told["logs"]:
+                found.losses.append(float(told["logs"]["loss"]))
 
     trainer = Watched(
         model=network,
@@ -238,3 +239,100 @@ def theirs(
     )
     trainer.train()
     return found
+
+
+def main(command_line: list[str] | None = None) -> int:
+    """Measure and print; 1 where a bound is broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--shape", default="benchmarks/sft.yaml", help="MODEL")
+    parser.add_argument("--sequence-length", type=int, default=1024)
+    parser.add_argument("--rows", type=int, default=8, help="of a step")
+    parser.add_argument("--steps", type=int, default=20, help="unpacked; packed a quarter")
+    parser.add_argument("--conversations", type=int, default=600)
+    arguments = parser.parse_args(command_line)
+    keep_freed_memory()  # as a run does
+    told = conversations(arguments.conversations)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = _store(folder, told)
+        model = shape(arguments.shape, TokenStore(store).vocab_size, arguments.sequence_length)
+        same = _unpacked(fresh_state(model), store, told, folder, arguments)
+        faster = _packed(fresh_state(model), store, told, folder, arguments)
+    return 0 if same and faster else 1
+
+
+def _store(folder: Path, told: Sequence[Messages]) -> Path:
+    """A chat store of them, but for one that is held out."""
+    text, talks, store = folder / "text.txt", folder / "talks.jsonl", folder / "store"
+    text.write_text("\n".join(each["content"] for messages in told for each in messages))
+    talks.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in told))
+    train_tokenizer([text], 2048, folder / "tokenizer")
+    return prepare_chat([talks], folder / "tokenizer", store, "tele-flm", held_out=1e-6).path
+
+
+def _unpacked(
+    state: TrainingState,
+    store: Path,
+    told: Sequence[Messages],
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> bool:
+    steps, rows = arguments.steps, arguments.rows
+    ours = Ours(state, rows)
+    for batch in islice(unpacked(store, told, rows), steps):
+        ours.step(batch)
+    other = theirs(
+        fresh_state(state.model),
+        store,
+        told,
+        folder,
+        steps=steps,
+        rows=rows,
+        length=arguments.sequence_length,
+        packs=False,
+    )
+    pairs = list(zip(ours.steps.losses, other.losses, strict=True))
+    apart = [abs(one / two - 1) for one, two in pairs]
+    counted = ours.steps.counted == other.counted
+    print(f"unpacked, {steps} steps of {rows} conversations")
+    print(f"  counted tokens {'equal' if counted else 'DIFFER'}: {sum(other.counted):,}")
+    print(f"  losses differ by {max(apart):.1e} at most, relative (bound {SAME})")
+    print(f"  counted tokens/s {ours.steps.rate:,.0f}, TRL {other.rate:,.0f}")
+    return counted and max(apart) <= SAME
+
+
+def _packed(
+    state: TrainingState,
+    store: Path,
+    told: Sequence[Messages],
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> bool:
+    steps, rows, length = max(3, arguments.steps // 4), arguments.rows, arguments.sequence_length
+    ours = Ours(state, rows)
+    for batch in islice(packed(store, rows, length, state.model.vocab_size), steps):
+        ours.step(batch)
+    others = {}
+    for accumulated in (rows, 1):
+        others[accumulated] = theirs(
+            fresh_state(state.model),
+            store,
+            told,
+            folder,
+            steps=steps,
+            rows=rows,
+            accumulated=accumulated,
+            length=length,
+            packs=True,
+        )
+    best = max(other.rate for other in others.values())
+    print(f"packed, {steps} steps of {rows} rows of {length}")
+    print(f"  counted tokens/s {ours.steps.rate:,.0f}")
+    for accumulated, other in others.items():
+        print(f"  TRL, micro-batches of {rows // accumulated}: {other.rate:,.0f}")
+    print(f"  {ours.steps.rate / best:.2f} times as fast (bound {FASTER})")
+    return ours.steps.rate / best >= FASTER
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,15 +14,16 @@ def sft(
         list[str] | None, typer.Argument(metavar="key=value", help="Settings laid over it.")
     ] = None,
 ) -> None:
-    """Tune a checkpoint on conversations, so that it answers; a run folder that exists is gone on with.
+    """Tune a checkpoint on conversations, so that it answers.
 
-    It is `train` from a checkpoint (start_from) on a chat store (data prepare --chat).
+    It is `train` from a checkpoint (start_from) on a chat store (data prepare --chat): a run folder
+    that exists is gone on with, and torchrun starts it on many ranks.
 
     Example: teleflm sft examples/sft.yaml start_from=runs/nano data.path=chat run_dir=runs/sft
     """
     from teleflm.config.base import apply_overrides, read_yaml
-    from teleflm.training.loop import train
     from teleflm.training.conversations import check_conversations
+    from teleflm.training.loop import train
     from teleflm.training.start import resolve_config
 
     config = resolve_config(apply_overrides(read_yaml(run), overrides or ()), str(run))

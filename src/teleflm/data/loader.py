@@ -13,7 +13,7 @@ import numpy as np
 from teleflm.data.mixture import Domain
 from teleflm.data.permutation import derive_key, permute
 from teleflm.data.reading import masks_documents, training_windows
-from teleflm.data.windows import IntArray, Rows, stacked
+from teleflm.data.windows import IntArray, Rows, Windows, stacked
 from teleflm.errors import ConfigError, DataError
 
 BLOCK = 65_536
@@ -116,6 +116,11 @@ class Loader:
             if ids.max() >= self._vocab_size:
                 self._refuse(ids, labels, windows)
         return batch
+
+    @property
+    def windows(self) -> dict[str, Windows]:
+        """Those of an epoch of each domain, by its name."""
+        return {d.name: each for d, each in zip(self._domains, self._windows, strict=True)}
 
     def sources(self, step: int) -> list[tuple[str, int]]:
         """Domain and window of each row of the global batch of `step`."""

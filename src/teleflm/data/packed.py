@@ -26,7 +26,8 @@ class Packed:
 
     Attributes:
         count: rows.
-        cut, left_out: how many conversations were.
+        conversations: how many are in them.
+        cut, left_out: how many of these, and of all, were.
 
     Raises:
         DataError: the two files do not belong together, or no conversation fits.
@@ -40,13 +41,14 @@ class Packed:
                 f"{counted.path}: says of other tokens than those of {conversations.path} whether "
                 "they count; prepare the store again"
             )
-        self._conversations, self._counted = conversations, counted
+        self._source, self._counted = conversations, counted
         self._length = sequence_length
         self._tokens = conversations.lengths.copy()
         long = np.flatnonzero(self._tokens > sequence_length + 1)
         for index in long:
             self._tokens[index] = self._end_within(int(index))
         fitting = np.flatnonzero(self._tokens)
+        self.conversations = fitting.size
         self.left_out = self._tokens.size - fitting.size
         self.cut = long.size - self.left_out
         if not fitting.size:
@@ -66,7 +68,7 @@ class Packed:
         at = 0
         for index in self._rows[window]:
             end = at + int(self._tokens[index]) - 1
-            ids = self._conversations.document(index)[: end - at + 1].astype(np.int64)
+            ids = self._source.document(index)[: end - at + 1].astype(np.int64)
             counted = self._counted.document(index)[1 : end - at + 1]
             tokens[at:end] = ids[:-1]
             targets[at:end] = np.where(counted, ids[1:], IGNORED)

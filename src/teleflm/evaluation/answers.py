@@ -48,9 +48,7 @@ def answers(network: TeleFLM, mixture: Mixture, number: int, context: int) -> li
     tokenizer = mixture.tokenizer
     if tokenizer is None:
         return []
-    asked = [
-        pair for domain in mixture.domains for pair in _asked(domain, number, context)
-    ]
+    asked = [pair for domain in mixture.domains for pair in _asked(domain, number, context)]
     # Of about one length together.
     order = sorted(range(len(asked)), key=lambda place: len(asked[place][0]))
     found: dict[int, Answer] = {}

@@ -1,12 +1,7 @@
 """What instruction tuning asks for beside training, and what it tells of its conversations."""
 
-import sys
-from pathlib import Path
-
 from teleflm.config.run import RunConfig
-from teleflm.data.store import TokenStore
-from teleflm.errors import ConfigError, DataError
-from teleflm.training.run import Run
+from teleflm.errors import ConfigError
 
 
 def check_conversations(config: RunConfig, source: str) -> None:
@@ -30,3 +25,34 @@ def check_conversations(config: RunConfig, source: str) -> None:
             f"{source}: data.path: no conversations in {', '.join(config.data.sources)}; make them "
             "with: teleflm data prepare --chat tele-flm --tokenizer DIR --out STORE PATH…"
         )
+
+
+def _is_chat(place: str) -> bool:
+    # Of a Megatron prefix there is no store.
+    path = Path(place)
+    return (path / STORE_FILE).is_file() and TokenStore(path).kind == CHAT
+
+
+def tell_conversations(run: Run) -> None:
+    """Say how conversations fill rows, how often they are read, and what is left out of them."""
+    config, steps = run.config, run.config.training.steps
+    length, batch = config.data.sequence_length, config.training.global_batch
+    for name, windows in run.loader.windows.items():
+        if not isinstance(windows, Packed):
+            continue
+        times = steps * batch * run.sources[name].share / BLOCK / windows.count
+        _tell(
+            f"{name}: {windows.conversations:,} conversations in {windows.count:,} rows of "
+            f"{length:,} tokens; {steps:,} steps of {batch:,} rows read them {times:.1f} times"
+        )
+        if windows.cut or windows.left_out:
+            _tell(
+                f"{name}: longer than a row: {windows.cut:,} of them are cut behind a reply, and "
+                f"{windows.left_out:,} more are left out, whose first reply ends beyond it"
+            )
+        if run.ranks.many and config.evaluation.answers:
+            _tell(f"{name}: held-out conversations are answered on one process only; left out")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

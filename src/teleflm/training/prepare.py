@@ -26,6 +26,7 @@ from teleflm.parallel.memory import largest_memory
 from teleflm.parallel.mesh import Mesh, build_mesh
 from teleflm.parallel.ranks import Ranks
 from teleflm.parallel.recipe import Recipe
+from teleflm.training.conversations import tell_conversations
 from teleflm.training.learner import Learner
 from teleflm.training.precision import in_precision, tell_if_slow
 from teleflm.training.run import Run
@@ -93,6 +94,7 @@ def prepare(
         )
         print(f"{directory}: {over} step {run.step}{changed}", file=sys.stderr)
     if ranks.first and rolled_back is None and not is_over:
+        tell_conversations(run)
         tell_if_slow(config, device)
     return run
 

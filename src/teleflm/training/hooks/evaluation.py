@@ -12,7 +12,6 @@ from teleflm.training.hooks.base import Hook
 from teleflm.training.hooks.jsonl import JsonLines
 from teleflm.training.run import Run, StepRecord
 
-
 # Answers that are written down; of the others there is a figure.
 _SHOWN = 8
 

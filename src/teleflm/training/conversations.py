@@ -1,7 +1,14 @@
 """What instruction tuning asks for beside training, and what it tells of its conversations."""
 
+import sys
+from pathlib import Path
+
 from teleflm.config.run import RunConfig
+from teleflm.data.loader import BLOCK
+from teleflm.data.packed import Packed
+from teleflm.data.store import CHAT, STORE_FILE, TokenStore
 from teleflm.errors import ConfigError
+from teleflm.training.run import Run
 
 
 def check_conversations(config: RunConfig, source: str) -> None:

@@ -40,7 +40,7 @@ def test_every_example_is_tested() -> None:
     present = {path.name for path in EXAMPLES.glob("*.yaml")}
     own = {"3b.yaml", "7b.yaml"}
     series = {f"{name}-series.yaml" for name in ("nano", "tele-flm", "7b")}
-    assert present == published | own | series | {"nano.yaml", "sweep.yaml"}
+    assert present == published | own | series | {"nano.yaml", "sft.yaml", "sweep.yaml"}
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -22,12 +22,10 @@ def sft(
     Example: teleflm sft examples/sft.yaml start_from=runs/nano data.path=chat run_dir=runs/sft
     """
     from teleflm.config.base import apply_overrides, read_yaml
-    from teleflm.training.conversations import check_conversations
+    from teleflm.training.conversations import resolve_tuning
     from teleflm.training.loop import train
-    from teleflm.training.start import resolve_config
 
-    config = resolve_config(apply_overrides(read_yaml(run), overrides or ()), str(run))
-    check_conversations(config, str(run))
+    config = resolve_tuning(apply_overrides(read_yaml(run), overrides or ()), str(run))
     folder = train(config)
     if rank() == 0:
         typer.echo(folder)

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from teleflm.config.run import RunConfig
 from teleflm.data.loader import BLOCK
@@ -9,29 +10,29 @@ from teleflm.data.packed import Packed
 from teleflm.data.store import CHAT, STORE_FILE, TokenStore
 from teleflm.errors import ConfigError
 from teleflm.training.run import Run
+from teleflm.training.start import resolve_config
 
 
-def check_conversations(config: RunConfig, source: str) -> None:
-    """Refuse what is no instruction tuning: without a checkpoint to start from, or where no source
-    has conversations.
-
-    Args:
-        source: where the run was read, for messages.
+def resolve_tuning(data: dict[str, Any], source: str) -> RunConfig:
+    """The run that a mapping describes, if it is instruction tuning: from a checkpoint on, with
+    conversations among its sources.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError, CheckpointError: naming the key or the path.
         DataError: a store cannot be read.
     """
-    if config.start_from is None:
+    if data.get("start_from") is None:
         raise ConfigError(
             f"{source}: start_from is missing: sft goes on from a checkpoint; name one, or use "
             "`teleflm train` to train from nothing"
         )
+    config = resolve_config(data, source)
     if not any(_is_chat(place) for place in config.data.sources):
         raise ConfigError(
             f"{source}: data.path: no conversations in {', '.join(config.data.sources)}; make them "
             "with: teleflm data prepare --chat tele-flm --tokenizer DIR --out STORE PATH…"
         )
+    return config
 
 
 def _is_chat(place: str) -> bool:

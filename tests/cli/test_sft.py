@@ -1,0 +1,144 @@
+"""teleflm sft: a model learns to answer, and to stop; on the same loop as all training."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from teleflm.checkpoint.load import find_checkpoint
+from teleflm.cli.main import app
+from teleflm.files import read_jsonl
+from tests.conftest import Command, Outcome
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MODEL = {
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chat store of 300 conversations and 100 held out, and a checkpoint that knows nothing."""
+    folder = tmp_path_factory.mktemp("sft")
+    script = EXAMPLES / "sft" / "capitals.py"
+    talks = subprocess.run([sys.executable, script], capture_output=True, check=True).stdout
+    (folder / "talks.jsonl").write_bytes(talks)
+    words = [m["content"] for line in talks.splitlines() for m in json.loads(line)["messages"]]
+    (folder / "text.txt").write_text("\n".join(words), encoding="utf-8")
+    tokenizer, text = folder / "tokenizer", folder / "text.txt"
+    for command in (
+        ("tokenizer", "train", "--vocab-size", 600, "--out", tokenizer, text),
+        ("data", "prepare", "--tokenizer", tokenizer, "--out", folder / "text", text),
+        (
+            *("data", "prepare", "--chat", "tele-flm", "--tokenizer", tokenizer),
+            *("--out", folder / "chats", "--held-out", 0.25, folder / "talks.jsonl"),
+        ),
+    ):
+        done = CliRunner().invoke(app, list(map(str, command)))
+        assert done.exit_code == 0, done.output
+    fields = {
+        "run_dir": str(folder / "nothing"),
+        "model": MODEL,
+        "data": {"path": str(folder / "text"), "sequence_length": 64},
+        "training": {"steps": 1, "global_batch": 1, "dtype": "fp32"},
+    }
+    (folder / "train.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
+    assert CliRunner().invoke(app, ["train", str(folder / "train.yaml")]).exit_code == 0
+    return folder
+
+
+def sft(teleflm: Command, folder: Path, run: Path, *settings: str) -> Outcome:
+    """The example on that store, at rates for so small a model."""
+    return teleflm(
+        "sft",
+        EXAMPLES / "sft.yaml",
+        f"start_from={folder / 'nothing'}",
+        f"data.path={folder / 'chats'}",
+        f"run_dir={run}",
+        "data.sequence_length=64",
+        "training.dtype=fp32",
+        "optimizer.learning_rate=1e-2",
+        "optimizer.matrix_learning_rate=1e-3",
+        *settings,
+    )
+
+
+@pytest.mark.slow
+def test_it_answers_what_it_was_never_asked_and_stops(
+    folder: Path, tmp_path: Path, teleflm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    outcome = sft(teleflm, folder, run, "training.steps=60", "evaluation.answers=100")
+    assert outcome.code == 0, outcome.err
+    assert (
+        "300 conversations in 96 rows of 64 tokens; 60 steps of 16 rows read them 10.0"
+        in outcome.err
+    )
+    first, *_, last = read_jsonl(run / "evaluation.jsonl")
+    assert (first["exact_match"], first["answers"], last["answers"]) == (0.0, 100, 100)
+    assert last["exact_match"] >= 0.95
+    # From 1 to a hundredth of it, at the last step.
+    rates = [row["lr"] for row in read_jsonl(run / "metrics.jsonl")]
+    assert max(rates) == 1e-2 and rates[-1] == pytest.approx(1e-4)
+    # Once more as a user has it: an export, which knows the template and its stop token.
+    assert teleflm("export", run, tmp_path / "llama", "--format", "llama").code == 0
+    for place in (run, tmp_path / "llama"):
+        asked = "What is the capital of Peru?\n请问日本的首都叫什么？\n"
+        monkeypatch.setattr("sys.stdin", io.StringIO(asked))
+        said = teleflm("chat", place)
+        assert said.out == "It is Lima.\n是东京。\n", said.err
+
+
+def test_it_goes_on_within_an_epoch_as_if_never_stopped(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    """Text beside the conversations too: its rows are read with a document mask then."""
+    both = {"chats": [str(folder / "chats"), 2.0], "text": [str(folder / "text"), 1.0]}
+    settings = [
+        f"data.path={json.dumps(both)}",
+        "training.global_batch=4",
+        "evaluation.every=100",
+        "evaluation.answers=0",
+        "checkpoint.every=3",
+    ]
+    assert sft(teleflm, folder, tmp_path / "whole", "training.steps=6", *settings).code == 0
+    parted = tmp_path / "parted"
+    assert sft(teleflm, folder, parted, "training.steps=6", *settings).code == 0
+    shutil.rmtree(find_checkpoint(parted))
+    assert sft(teleflm, folder, parted, "training.steps=6", *settings).code == 0
+    rows: list[list[dict[str, Any]]] = []
+    for run in (tmp_path / "whole", parted):
+        clocks = ("tokens_per_second", "mfu")
+        found = read_jsonl(run / "metrics.jsonl")
+        rows.append([{k: v for k, v in row.items() if k not in clocks} for row in found])
+    assert rows[0] == rows[1]
+
+
+def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:
+    for setting, told in (
+        ("start_from=null", "start_from is missing"),
+        (f"data.path={folder / 'text'}", "no conversations in"),
+        ("data.sequence_length=4", "none of its 300 conversations has a reply that ends within"),
+    ):
+        outcome = sft(teleflm, folder, tmp_path / "run", setting)
+        assert outcome.code == 2 and told in outcome.err, outcome.err
+
+
+def test_long_conversations_are_cut_and_told(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    settings = ("data.sequence_length=17", "training.steps=1", "evaluation.answers=0")
+    outcome = sft(teleflm, folder, tmp_path / "run", *settings)
+    assert outcome.code == 0
+    assert "longer than a row: 0 of them are cut behind a reply, and " in outcome.err

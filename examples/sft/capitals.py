@@ -2,13 +2,14 @@
 
     python examples/sft/capitals.py > capitals.jsonl
 
-Prints 400 conversations, 20 countries by 20 ways to ask, shuffled: a model that has seen three
-quarters of them can answer the others.
+Prints 400 conversations of one or two questions, 20 countries by 30 ways to ask, each once: a model
+that has seen three quarters of them can answer the others.
 """
 
 import json
 import random
 import sys
+from itertools import pairwise
 
 CAPITALS = {
     "France": ("Paris", "法国", "巴黎"),
@@ -45,6 +46,12 @@ ENGLISH = (
     "Where is the seat of government of {}?",
     "A quick question: the capital of {}?",
     "Please give me the capital of {}.",
+    "And the capital of {}?",
+    "What about {}?",
+    "Could you name the capital of {}?",
+    "{} has which capital?",
+    "I would like to know the capital of {}.",
+    "Which capital has {}?",
 )
 CHINESE = (
     "{}的首都是哪里？",
@@ -55,6 +62,10 @@ CHINESE = (
     "你知道{}的首都吗？",
     "{}首都的名字是什么？",
     "请说出{}的首都。",
+    "那{}呢？",
+    "{}以哪座城市为首都？",
+    "我想知道{}的首都。",
+    "能告诉我{}的首都吗？",
 )
 
 
@@ -65,9 +76,15 @@ def conversations() -> list[list[dict[str, str]]]:
         pairs += [(way.format(country), f"It is {capital}.") for way in ENGLISH]
         pairs += [(way.format(guo), f"是{du}。") for way in CHINESE]
     random.Random(1).shuffle(pairs)
+    # One question, two, one, two …
+    ends = [end for third in range(0, len(pairs), 3) for end in (third + 1, third + 3)]
     return [
-        [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-        for asked, answer in pairs
+        [
+            {"role": role, "content": said}
+            for pair in pairs[begin:end]
+            for role, said in zip(("user", "assistant"), pair, strict=True)
+        ]
+        for begin, end in pairwise([0, *ends])
     ]
 
 

@@ -79,10 +79,10 @@ def test_it_answers_what_it_was_never_asked_and_stops(
     folder: Path, tmp_path: Path, teleflm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    outcome = sft(teleflm, folder, run, "training.steps=60", "evaluation.answers=100")
+    outcome = sft(teleflm, folder, run, "training.steps=80", "evaluation.answers=100")
     assert outcome.code == 0, outcome.err
     assert (
-        "300 conversations in 96 rows of 64 tokens; 60 steps of 16 rows read them 10.0"
+        "300 conversations in 148 rows of 64 tokens; 80 steps of 16 rows read them 8.6"
         in outcome.err
     )
     first, *_, last = read_jsonl(run / "evaluation.jsonl")
@@ -141,4 +141,4 @@ def test_long_conversations_are_cut_and_told(
     settings = ("data.sequence_length=17", "training.steps=1", "evaluation.answers=0")
     outcome = sft(teleflm, folder, tmp_path / "run", *settings)
     assert outcome.code == 0
-    assert "longer than a row: 0 of them are cut behind a reply, and " in outcome.err
+    assert "longer than a row: 49 of them are cut behind a reply, and 208 more are left out" in outcome.err

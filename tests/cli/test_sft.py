@@ -141,4 +141,7 @@ def test_long_conversations_are_cut_and_told(
     settings = ("data.sequence_length=17", "training.steps=1", "evaluation.answers=0")
     outcome = sft(teleflm, folder, tmp_path / "run", *settings)
     assert outcome.code == 0
-    assert "longer than a row: 49 of them are cut behind a reply, and 208 more are left out" in outcome.err
+    assert (
+        "longer than a row: 49 of them are cut behind a reply, and 208 more are left out"
+        in outcome.err
+    )

@@ -74,7 +74,7 @@ def evaluate(
     sizes: dict[str, float] = {}
     for domain in mixture.domains:
         windows = held_out_windows(domain, sequence_length, document_mask)
-        if windows is None or domain.held_out is None:
+        if windows is None or domain.held_out is None or not windows.count:
             continue
         total, count, size = 0.0, 0, 0.0
         ends = min(windows.count, max(1, tokens // sequence_length))

@@ -76,6 +76,8 @@ def evaluate(
     for domain in mixture.domains:
         windows = held_out_windows(domain, sequence_length, masks)
         if windows is None or domain.held_out is None:
+        windows = held_out_windows(domain, sequence_length, document_mask)
+        if windows is None or domain.held_out is None or not windows.count:
             continue
         total, count, size = 0.0, 0, 0.0
         ends = min(windows.count, max(1, tokens // sequence_length))

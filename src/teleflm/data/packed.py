@@ -30,7 +30,7 @@ class Packed:
         cut, left_out: how many of these, and of all, were.
 
     Raises:
-        DataError: the two files do not belong together, or no conversation fits.
+        DataError: the two files do not belong together.
     """
 
     def __init__(
@@ -51,13 +51,8 @@ class Packed:
         self.conversations = fitting.size
         self.left_out = self._tokens.size - fitting.size
         self.cut = long.size - self.left_out
-        if not fitting.size:
-            raise DataError(
-                f"{conversations.path}: none of its {self._tokens.size:,} conversations has a "
-                f"reply that ends within data.sequence_length {sequence_length}; lengthen it"
-            )
-        self._rows = best_fit(self._tokens[fitting] - 1, sequence_length)
-        self._rows = [fitting[row] for row in self._rows]
+        rows = best_fit(self._tokens[fitting] - 1, sequence_length)
+        self._rows = [fitting[row] for row in rows]
         self.count = len(self._rows)
 
     def row(self, window: int) -> Row:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from teleflm.data.mixture import Domain
 from teleflm.data.packed import Packed
 from teleflm.data.windows import EndToEnd, Windows
+from teleflm.errors import DataError
 
 
 def masks_documents(domains: Iterable[Domain], asked: bool) -> bool:
@@ -14,9 +15,15 @@ def masks_documents(domains: Iterable[Domain], asked: bool) -> bool:
 
 
 def training_windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windows:
-    """Those of one epoch."""
+    """Those of one epoch. Raises DataError where no conversation fits into one."""
     if domain.counted is not None:
-        return Packed(domain.train, domain.counted, sequence_length)
+        packed = Packed(domain.train, domain.counted, sequence_length)
+        if not packed.count:
+            raise DataError(
+                f"{domain.train.path}: none of its {len(domain.train):,} conversations has a reply "
+                f"that ends within data.sequence_length {sequence_length}; lengthen it"
+            )
+        return packed
     return EndToEnd(domain.train, sequence_length, document_mask)
 
 

@@ -75,8 +75,6 @@ def evaluate(
     masks = masks_documents(mixture.domains, document_mask)
     for domain in mixture.domains:
         windows = held_out_windows(domain, sequence_length, masks)
-        if windows is None or domain.held_out is None:
-        windows = held_out_windows(domain, sequence_length, document_mask)
         if windows is None or domain.held_out is None or not windows.count:
             continue
         total, count, size = 0.0, 0, 0.0

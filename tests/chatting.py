@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from teleflm.checkpoint.open import Opened
 from teleflm.config.model import ModelConfig
+from teleflm.data.marks import Marks
 from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.model.init import build_model, initial_state
 from tests.growing import opened_of
@@ -47,7 +48,7 @@ def chat_model(root: Path) -> Opened:
     ids = torch.tensor(tokenizer.encode(f"{TEXT}\n" * 9))
     # From anywhere in it, as a prompt may be.
     rows = ids.unfold(0, 49, 9)
-    chat = torch.tensor(tokenizer.encode_marked(CHAT) * 9)[:49]
+    chat = torch.tensor(Marks(tokenizer).encode(CHAT).ids * 9)[:49]
     rows = torch.cat((rows, chat.expand(4, -1)))
     optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
     for _ in range(_STEPS):

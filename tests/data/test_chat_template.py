@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from teleflm.data.chat_template import ChatTemplate
-from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError
 from tests.foreign import byte_level, write_tokenizer
 
@@ -43,16 +42,11 @@ def test_a_chat_is_what_transformers_writes(folder: Path, place: str) -> None:
         settings["chat_template"] = several if place == "several" else SOURCE
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     theirs, ours = AutoTokenizer.from_pretrained(folder), ChatTemplate(folder)
-    asked, begun = ours.render(CHAT), ours.render(BEGUN, answers_next=False)
+    asked, begun = ours.prompt(CHAT), ours.begun(BEGUN)
     assert asked == theirs.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
     assert begun == theirs.apply_chat_template(BEGUN, tokenize=False, continue_final_message=True)
     assert begun.endswith("It saile")
-    tokenizer = Tokenizer.load(folder)
-    ids = tokenizer.encode_marked(asked)
-    assert ids == theirs.encode(asked, add_special_tokens=False)
-    assert tokenizer.encode(asked) != ids and ids[:2] == [0, 2]
-    # Text stays text afterwards.
-    assert tokenizer.encode("</s>") != [1] == tokenizer.encode_marked("</s>")
+    assert ours.whole(CHAT) == theirs.apply_chat_template(CHAT, tokenize=False)
 
 
 def test_what_cannot_be_applied_is_named(folder: Path) -> None:
@@ -61,12 +55,12 @@ def test_what_cannot_be_applied_is_named(folder: Path) -> None:
     file = folder / "chat_template.jinja"
     file.write_text(SOURCE)
     with pytest.raises(DataError, match=r"model: its chat template cannot be .*no tools"):
-        ChatTemplate(folder).render([{"role": "tool", "content": "x"}])
+        ChatTemplate(folder).prompt([{"role": "tool", "content": "x"}])
     for source in ("{% for %}", "{{ 1 / 0 }}", "{{ range(10 ** 9) }}"):
         file.write_text(source)
         with pytest.raises(DataError, match="its chat template cannot be applied"):
-            ChatTemplate(folder).render(CHAT)
+            ChatTemplate(folder).prompt(CHAT)
     # A template is data: no way leads out of its sandbox.
     file.write_text("{{ ''.__class__.__mro__ }}")
     with pytest.raises(DataError, match="unsafe"):
-        ChatTemplate(folder).render(CHAT)
+        ChatTemplate(folder).prompt(CHAT)

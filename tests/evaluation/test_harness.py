@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from teleflm.data.chat_template import ChatTemplate
+from teleflm.data.conversation import Conversations
 from teleflm.data.sources import Reading
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import ConfigError, DataError
@@ -206,15 +206,15 @@ def test_a_chat_is_asked_as_its_template_writes_it(
         "{% for each in messages %}{{ each.role[0] }}: {{ each.content }}</s>{% endfor %}"
         "{% if add_generation_prompt %}a:{% endif %}"
     )
-    template = ChatTemplate(copy)
+    talk = Conversations(copy, tokenizer)
     settings = TaskSettings(["tiny_choice"], folder, few_shot=1, limit=3)
     loaded = load_tasks(settings)
-    found = run_tasks(scorer, tokenizer, loaded, settings, template)
+    found = run_tasks(scorer, tokenizer, loaded, settings, talk)
     assert 0 <= (found["tiny_choice"]["acc,none"] or 0) <= 1
     context, answer = loaded["tasks"]["tiny_choice"].instances[0].args
     assert context.startswith("u: The ship") and context.endswith("past the</s>a:")
     assert context.count("</s>a:") == 2 and answer == " old harbour"
-    chatting = HarnessModel(scorer, tokenizer, template)
+    chatting = HarnessModel(scorer, tokenizer, talk)
     ids = chatting.tok_encode(context)
     assert tokenizer.eos_id is not None and ids.count(tokenizer.eos_id) == 3
     assert tokenizer.eos_id not in tokenizer.encode(context)

@@ -135,8 +135,8 @@ def _recognised(record: dict[str, Any], where: str) -> str:
         raise DataError(f"{where}: {' and '.join(shown)} at once; say which with --format")
     raise DataError(
         f"{where}: no conversation known by the fields of this record, {_there(record)}; it needs "
-        '"messages" of "role" and "content" (openai), "conversations" of "from" and "value" (sharegpt), or '
-        '"instruction" and "output" (alpaca)'
+        '"messages" of "role" and "content" (openai), "conversations" of "from" and "value" '
+        '(sharegpt), or "instruction" and "output" (alpaca)'
     )
 
 

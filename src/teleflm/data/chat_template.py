@@ -1,5 +1,6 @@
 """A model's own way to write a chat as text."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,60 +8,114 @@ from typing import Any
 from teleflm.data.tokenizer_files import (
     DEFINITION,
     SETTINGS,
+    TEMPLATE,
     read_object,
     special_tokens,
 )
 from teleflm.errors import DataError, MissingExtraError
 
-TEMPLATE = "chat_template.jinja"
+Messages = Sequence[Mapping[str, str]]
+"""Each with `role` and `content`."""
+
+Span = tuple[int, int]
+"""The first character, and the one behind the last."""
+
 # Of several templates, the one that transformers takes unless told otherwise.
 _DEFAULT = "default"
+# What transformers takes for a template that marks replies.
+_MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class ChatTemplate:
     """The template in a tokenizer's folder, which transformers renders, in its sandbox.
+
+    Args:
+        folder: the tokenizer's.
+        name: what errors call the template; without one the folder.
+
+    Attributes:
+        source: the template.
+        name: what errors call it.
+        marks_replies: whether it says itself what replies are, between `{% generation %}` and
+            `{% endgeneration %}`.
 
     Raises:
         DataError: there is none.
         MissingExtraError: transformers is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         try:
             from transformers.utils import chat_template_utils
         except ImportError:
             raise MissingExtraError("transformers", "hub") from None
-        self._folder = folder
+        self.name = str(folder) if name is None else name
         # It says that it returns a string.
         self._render: Any = chat_template_utils.render_jinja_template
         self.source = _source(folder)
+        self.marks_replies = _MARKED.search(self.source) is not None
         self._names = special_tokens(folder, read_object(folder / DEFINITION))
 
-    def render(self, messages: Sequence[Mapping[str, str]], answers_next: bool = True) -> str:
-        """A chat as text.
+    def whole(self, messages: Messages) -> str:
+        """A chat that is over, as text. Raises DataError as `prompt`."""
+        return self._written(messages)[0]
 
-        Args:
-            messages: each with `role` and `content`.
-            answers_next: whether the assistant's next answer is to begin behind it; else the last
-                message is the beginning of one, and goes on.
+    def prompt(self, messages: Messages) -> str:
+        """A chat as text, behind which the assistant's next reply is to begin.
 
         Raises:
             DataError: the template does not compile, or refuses the chat.
         """
-        settings: dict[str, Any] = {
-            "chat_template": self.source,
-            "add_generation_prompt": answers_next,
-            "continue_final_message": not answers_next,
-            **self._names,
-        }
+        return self._written(messages, add_generation_prompt=True)[0]
+
+    def begun(self, messages: Messages) -> str:
+        """A chat as text whose last message is the beginning of one, and goes on. Raises DataError
+        as `prompt`."""
+        return self._written(messages, continue_final_message=True)[0]
+
+    def replies(self, messages: Messages) -> tuple[str, list[Span]]:
+        """A chat that is over, as text, and where each reply of the assistant stands in it.
+
+        Where the template does not mark them, a reply is what rendering the chat up to it has
+        beyond rendering the chat before it, ready for a reply.
+
+        Raises:
+            DataError: as `prompt`, and where that way finds no reply, as what comes later changes
+                how the template writes what was before.
+        """
+        if self.marks_replies:
+            text, spans = self._written(messages, return_assistant_tokens_mask=True)
+            return text, [(start, end) for start, end in spans]
+        text, found = self.whole(messages), []
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = self.prompt(messages[:number])
+            is_last = number == len(messages) - 1
+            through = text if is_last else self.whole(messages[: number + 1])
+            if not (through.startswith(before) and text.startswith(through)):
+                raise DataError(
+                    f"{self.name}: its chat template writes what was said before otherwise once "
+                    f"message {number + 1} is there, so the reply cannot be found; put the replies "
+                    f"between {{% generation %}} and {{% endgeneration %}} there"
+                )
+            found.append((len(before), len(through)))
+        return text, found
+
+    def needs(self, name: str, messages: Messages) -> bool:
+        """Whether it writes the token called `name`, as `eos_token`, into a chat that is over."""
+        probe = "\N{REPLACEMENT CHARACTER}"
+        return self._written(messages, **{name: probe})[0].count(probe) > 0
+
+    def _written(self, messages: Messages, **more: Any) -> tuple[str, list[Span]]:
+        settings = {"chat_template": self.source, **self._names, **more}
         try:
-            (text,), _ = self._render([[dict(message) for message in messages]], **settings)
+            (text,), spans = self._render([[dict(message) for message in messages]], **settings)
         except Exception as error:  # a template is a program, and fails in any way
             raise DataError(
-                f"{self._folder}: its chat template cannot be applied ({error}); mend {TEMPLATE} "
-                "there"
+                f"{self.name}: its chat template cannot be applied ({error}); mend it"
             ) from error
-        return str(text)
+        return str(text), spans[0] if spans else []
 
 
 def find_template(folder: Path) -> str | None:

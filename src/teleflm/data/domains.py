@@ -34,9 +34,13 @@ def file_domain(path: Path) -> str:
 
 
 class DomainNames:
-    """The names that have been met so far. A domain is a file name, so none is to be trusted."""
+    """The names that have been met so far. A domain is a file name, so none is to be trusted.
 
-    def __init__(self) -> None:
+    `endings` are those of files beside a domain's own, which no name may have.
+    """
+
+    def __init__(self, endings: tuple[str, ...] = (HELD_OUT_SUFFIX,)) -> None:
+        self._endings = endings
         self._by_case: dict[str, str] = {}
 
     def admit(self, names: Iterable[str]) -> None:
@@ -46,10 +50,11 @@ class DomainNames:
                 self._admit_new(name)
 
     def _admit_new(self, name: str) -> None:
-        if not _NAME.fullmatch(name) or name.endswith(HELD_OUT_SUFFIX):
+        if not _NAME.fullmatch(name) or name.endswith(self._endings):
+            endings = " or ".join(map(repr, self._endings))
             raise DataError(
                 f"domain {name!r} cannot be a file name: use letters, digits, '_', '-', '.', '+' "
-                f"and spaces, at most 100, and not the ending {HELD_OUT_SUFFIX!r}; or {WAY_OUT}"
+                f"and spaces, at most 100, and not the ending {endings}; or {WAY_OUT}"
             )
         if other := self._by_case.get(name.casefold()):
             raise DataError(

@@ -22,7 +22,9 @@ class Domain:
     """One domain of a mixture. Weights are relative; a weight of 0 is only evaluated.
 
     `bytes` are the training part's, as UTF-8 text; None for a Megatron prefix, which knows none.
-    `held_out_bytes` are those of each held-out document, where a file keeps them.
+    `held_out_bytes` are those of each held-out document, where a file keeps them. Of a chat store
+    `counted` and `held_out_counted` say, with 1 or 0 for each token, which are to be predicted, and
+    a document is a conversation.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Domain:
     held_out: IndexedTokens | None
     bytes: int | None = None
     held_out_bytes: npt.NDArray[np.int64] | None = None
+    counted: IndexedTokens | None = None
+    held_out_counted: IndexedTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,16 @@ def _of_store(store: TokenStore, inner: str, name: str, weight: float) -> Domain
     counts = store.domains.get(inner)
     train, held_out = store.train(inner), store.held_out(inner)
     sizes = read_text_bytes(store.path / f"{inner}{HELD_OUT_SUFFIX}", held_out)
-    return Domain(name, weight, train, held_out, counts.bytes if counts else None, sizes)
+    return Domain(
+        name,
+        weight,
+        train,
+        held_out,
+        counts.bytes if counts else None,
+        sizes,
+        store.counted(inner),
+        store.held_out_counted(inner),
+    )
 
 
 def _common_tokenizer(stores: Sequence[TokenStore], explicit: Tokenizer | None) -> Tokenizer | None:

@@ -17,6 +17,16 @@ from teleflm.data.tokenizer import Tokenizer
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
+def is_held_out(number: int, share: float) -> bool:
+    """Whether the piece of that number is held out.
+
+    Multiples of the golden ratio modulo 1 are the most even spread there is and keep no step with a
+    corpus that repeats itself, say in two languages in turn, as every 50th piece would. The size of
+    a piece has no say, or short ones would be held out more often.
+    """
+    return (number * GOLDEN_RATIO) % 1 < share
+
+
 @dataclass
 class DomainCounts:
     """What a domain holds; `bytes` are UTF-8 bytes of text, `tokens` count what begins and ends a
@@ -109,18 +119,9 @@ class DomainWriter:
         """Take the next piece of the domain."""
         # One piece always waits, so that `close` can give the last one to a part that has none.
         if self._waiting is not None:
-            self._deal(self._waiting, self._is_due())
+            self._deal(self._waiting, is_held_out(self._number, self._share))
         self._waiting = piece
         self._number += 1
-
-    def _is_due(self) -> bool:
-        """Whether the waiting piece is held out.
-
-        Multiples of the golden ratio modulo 1 are the most even spread there is and keep no step
-        with a corpus that repeats itself, say in two languages in turn, as every 50th piece would.
-        The size of a piece has no say, or short ones would be held out more often.
-        """
-        return (self._number * GOLDEN_RATIO) % 1 < self._share
 
     def _deal(self, piece: Piece, held_out: bool) -> None:
         size = len(piece.text.encode())
@@ -174,7 +175,9 @@ class DomainWriter:
                 self._deal(Piece(text, tokens, True, last.copies), held_out)
         else:
             missing = not self.counts.held_out_bytes
-            self._deal(last, missing or (self.counts.bytes > 0 and self._is_due()))
+            self._deal(
+                last, missing or (self.counts.bytes > 0 and is_held_out(self._number, self._share))
+            )
         self._end_document()
         order = self._repeats.order(self._train.documents)
         self.repeated = 0 if order is None else order.size - self._train.documents

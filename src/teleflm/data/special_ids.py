@@ -8,7 +8,7 @@ id that the source does not have the export does not have either.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,23 @@ def begin_after_end(folder: Path, eos: str | None, eos_id: int) -> None:
         _write_object(folder / EXCERPT, {**read_object(folder / EXCERPT), "bos_token_id": eos_id})
 
 
+def end_with(folder: Path, tokens: Iterable[int]) -> None:
+    """Have the files in `folder` say that a text ends with any of `tokens` too.
+
+    Raises DataError for a file that is no JSON object.
+    """
+    said = {key: value for key, value in generation_config(folder).items() if value is not None}
+    ends = several(said.get("eos_token_id"))
+    new = [token for token in tokens if token not in ends]
+    if new:
+        _write_object(folder / GENERATION, {**said, "eos_token_id": [*ends, *new]})
+
+
+def several(ids: int | list[int] | None) -> list[int]:
+    """The ids that stand under a key that may have one, several or none."""
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
 def check_ids(folder: Path, vocab_size: int) -> None:
     """Refuse ids that are no tokens of a model with so many.
 
@@ -141,8 +158,8 @@ def check_ids(folder: Path, vocab_size: int) -> None:
     """
     for name in (GENERATION, CONFIG, EXCERPT):
         for key, value in _ids_of(folder / name).items():
-            for token in value if isinstance(value, list) else [value]:
-                if token is not None and token >= vocab_size:
+            for token in several(value):
+                if token >= vocab_size:
                     raise DataError(
                         f"{folder / name}: {key} {token} is outside the model's vocabulary of "
                         f"{vocab_size:,}; correct it, or take the line out"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from teleflm.data.chat_parts import COUNTED_SUFFIX, ChatCounts
 from teleflm.data.domains import HELD_OUT_SUFFIX, DomainNames
 from teleflm.data.find import Corpus, find_corpus
 from teleflm.data.going_on import Saves
@@ -26,10 +27,21 @@ from teleflm.files import write_whole, written_aside
 
 FORMAT = 1
 STORE_FILE = "store.json"
+TEXT, CHAT = "text", "chat"
+"""Kinds of stores: of documents, and of conversations."""
 
 
 class TokenStore:
-    """A folder made by `prepare`."""
+    """A folder made by `prepare`, or by `prepare_chat`.
+
+    Attributes:
+        kind: TEXT or CHAT.
+        template: of a chat store, as it was asked for.
+        vocab_size: of the tokenizer.
+        fingerprint: of the tokenizer.
+        copies: of documents beside the first ones, by their weights.
+        domains: what each holds; of a chat store `ChatCounts`.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises DataError where `path` is no token store, or one of another format."""
@@ -42,8 +54,11 @@ class TokenStore:
                 self.vocab_size: int = content["vocab_size"]
                 self.fingerprint: str = content["tokenizer"]
                 self.copies: int = content.get("weights", {}).get("repeated", 0)
+                self.kind: str = content.get("kind", TEXT)
+                self.template: str | None = content.get("template")
+                kind = ChatCounts if self.kind == CHAT else DomainCounts
                 self.domains: dict[str, DomainCounts] = {
-                    name: DomainCounts(**counts) for name, counts in content["domains"].items()
+                    name: kind(**counts) for name, counts in content["domains"].items()
                 }
         except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
@@ -76,6 +91,18 @@ class TokenStore:
     def held_out(self, domain: str) -> IndexedTokens:
         """The held-out part of `domain`. Raises DataError."""
         return self._open(domain, HELD_OUT_SUFFIX, self._counts(domain).held_out_tokens)
+
+    def counted(self, domain: str) -> IndexedTokens | None:
+        """Of a chat store which tokens of `train` are to be predicted, 1 or 0 for each, the same
+        documents; else None. Raises DataError."""
+        return self._open_counted(domain, "", self._counts(domain).tokens)
+
+    def held_out_counted(self, domain: str) -> IndexedTokens | None:
+        """The same of `held_out`."""
+        return self._open_counted(domain, HELD_OUT_SUFFIX, self._counts(domain).held_out_tokens)
+
+    def _open_counted(self, domain: str, suffix: str, count: int) -> IndexedTokens | None:
+        return self._open(domain, suffix + COUNTED_SUFFIX, count) if self.kind == CHAT else None
 
     def _counts(self, domain: str) -> DomainCounts:
         if domain not in self.domains:
@@ -126,7 +153,7 @@ def work_of(
             f"needs one; name it as eos_token in {Path(tokenizer_dir) / SETTINGS}"
         )
     out = Path(out).absolute()
-    _check_free(out, force)
+    check_free(out, force)
     corpus = find_corpus(paths)
     check_weights(corpus, reading)
     names = DomainNames()
@@ -217,7 +244,8 @@ def check_share(held_out: float) -> None:
         raise DataError(f"a held-out share of {held_out} is not between 0 and 1; try 0.02")
 
 
-def _check_free(out: Path, force: bool) -> None:
+def check_free(out: Path, force: bool) -> None:
+    """Raises DataError for a place where something is that must not be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / STORE_FILE).is_file():

@@ -19,6 +19,7 @@ from teleflm.data.special_ids import (
     copy_for_text,
     generation_config,
     named_ids,
+    several,
 )
 from teleflm.data.tokenizer_files import (
     DEFINITION,
@@ -45,15 +46,16 @@ class Tokenizer:
         end_ids: the tokens that end a text that is being written: that one, and those that
             `generation_config` has.
         opening: what the tokenizer itself puts before a text: a BOS, or nothing.
+        definition: what its tokenizer.json says.
     """
 
     def __init__(self, folder: Path) -> None:
         """The tokenizer in `folder`, which holds a tokenizer.json; see `load`."""
         self._folder, file = folder, folder / DEFINITION
-        self._definition = _read(file)
+        self._written = _read(file)
         try:
-            self._content: dict[str, Any] = json.loads(self._definition)
-            self._library = tokenizers.Tokenizer.from_str(self._definition)
+            self.definition: dict[str, Any] = json.loads(self._written)
+            self._library = tokenizers.Tokenizer.from_str(self._written)
         except Exception as error:  # the library raises nothing narrower
             raise DataError(f"{file}: damaged tokenizer file ({error})") from error
         self._library.encode_special_tokens = True
@@ -62,7 +64,7 @@ class Tokenizer:
         self._library.no_padding()
         if getattr(self._library.model, "dropout", None):
             self._library.model.dropout = None
-        for token in self._content.get("added_tokens") or []:
+        for token in self.definition.get("added_tokens") or []:
             name, index = token["content"], self._library.token_to_id(token["content"])
             # The library numbers them on from the vocabulary, whatever the file says.
             if index != token["id"]:
@@ -81,8 +83,8 @@ class Tokenizer:
         # Not by a model's config: `generate()` of transformers does not look there, and an export
         # has a family's ids in it, which no tokenizer need know.
         generating = generation_config(self._folder)
-        ends = _several(generating.get("eos_token_id"))
-        name = special_tokens(self._folder, self._content).get("eos_token")
+        ends = several(generating.get("eos_token_id"))
+        name = special_tokens(self._folder, self.definition).get("eos_token")
         if name is not None:
             self.eos_id = self._library.token_to_id(name)
             if self.eos_id is None:
@@ -113,7 +115,7 @@ class Tokenizer:
         }
 
     def _unknown(self) -> int | None:
-        model = self._content["model"]
+        model = self.definition["model"]
         name = model.get("unk_token")
         index: int | None = model.get("unk_id")
         return index if name is None else self._library.token_to_id(name)
@@ -149,20 +151,6 @@ class Tokenizer:
             return self._as_text(self._library.encode(text, add_special_tokens=False).ids)
         except TypeError as error:
             raise DataError(f"{text!r}: not valid Unicode text (a lone surrogate)") from error
-
-    def encode_marked(self, text: str) -> list[int]:
-        """Token ids of a text whose special strings are the special tokens, as a chat template
-        writes them, without BOS or EOS. Raises DataError as `encode`.
-
-        Of text from elsewhere it is no way: what users write would be taken for marks too.
-        """
-        self._library.encode_special_tokens = False
-        try:
-            return self._library.encode(text, add_special_tokens=False).ids
-        except TypeError as error:
-            raise DataError(f"{text!r}: not valid Unicode text (a lone surrogate)") from error
-        finally:
-            self._library.encode_special_tokens = True
 
     def encode_inside(self, text: str) -> list[int]:
         """Token ids of `text` where it goes on within a document, without a mark at its beginning.
@@ -212,15 +200,31 @@ class Tokenizer:
         """The text that `new` adds to that of `ids`, its first space included."""
         return self.decode([*ids, *new])[len(self.decode(ids)) :]
 
+    def id_of(self, token: str) -> int | None:
+        """The id of the token that the definition writes so, None where there is none."""
+        index: int | None = self._library.token_to_id(token)
+        return index
+
     def absent_ids(self, vocab_size: int) -> list[int]:
         """The ids of a model's vocabulary that are no token here: they pad its embedding."""
         return [index for index in range(vocab_size) if index not in self._ids]
 
     @functools.cached_property
     def marks(self) -> list[str]:
-        """The special strings, which `encode_marked` takes for their tokens."""
+        """The special strings, which are tokens where a chat template writes them."""
         added = self._library.get_added_tokens_decoder().values()
         return [token.content for token in added if token.special]
+
+    @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The tokens of `marks`."""
+        added = self._library.get_added_tokens_decoder().items()
+        return frozenset(index for index, token in added if token.special)
+
+    @functools.cached_property
+    def added_ids(self) -> frozenset[int]:
+        """The tokens that were given and not learnt, special or not."""
+        return frozenset(self._library.get_added_tokens_decoder())
 
     @property
     def tokens(self) -> dict[int, str]:
@@ -233,7 +237,7 @@ class Tokenizer:
     def byte_pieces(self) -> frozenset[int]:
         """The tokens that stand for a byte where there is no other; whether some in a row are text
         or U+FFFD, each of them, only the one behind the last decides."""
-        if "ByteFallback" not in json.dumps(self._content.get("decoder")):
+        if "ByteFallback" not in json.dumps(self.definition.get("decoder")):
             return frozenset()
         ids = map(self._library.token_to_id, (f"<0x{byte:02X}>" for byte in range(256)))
         return frozenset(index for index in ids if index is not None)
@@ -249,7 +253,7 @@ class Tokenizer:
         vocabulary = self._library.get_vocab(with_added_tokens=False)
         added = self._library.get_added_tokens_decoder()
         swallows = any((t.lstrip or t.rstrip) and not t.special for t in added.values())
-        if swallows or not _spells_bytes(self._content, vocabulary):
+        if swallows or not _spells_bytes(self.definition, vocabulary):
             return None
         lengths = np.zeros(self.vocab_size, np.int64)
         for token, index in vocabulary.items():
@@ -266,7 +270,7 @@ class Tokenizer:
         What it says of truncation and padding, which transformers writes there, is left out.
         """
         unused = ("truncation", "padding")
-        content = {k: None if k in unused else v for k, v in self._content.items()}
+        content = {k: None if k in unused else v for k, v in self.definition.items()}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -280,7 +284,7 @@ class Tokenizer:
         """
         copy_for_text(self._folder, folder)
         # What was loaded, whatever is there by now.
-        write_whole(folder / DEFINITION, self._definition)
+        write_whole(folder / DEFINITION, self._written)
         if not self.opening and self.eos_id is not None:
             begin_after_end(folder, self._library.id_to_token(self.eos_id), self.eos_id)
 
@@ -301,10 +305,6 @@ def check_tokenizer(folder: Path, vocab_size: int) -> None:
                 f"vocabulary of {vocab_size:,}; put the tokenizer that the model was trained with "
                 "there, or none"
             )
-
-
-def _several(ids: int | list[int] | None) -> list[int]:
-    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def _spells_bytes(definition: Mapping[str, Any], vocabulary: Container[str]) -> bool:

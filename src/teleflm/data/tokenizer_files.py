@@ -12,13 +12,14 @@ DEFINITION = "tokenizer.json"
 SENTENCEPIECE = "tokenizer.model"
 SETTINGS = "tokenizer_config.json"
 NAMES = "special_tokens_map.json"
+TEMPLATE = "chat_template.jinja"
 TOKENIZER_FILES = (
     DEFINITION,
     SENTENCEPIECE,
     SETTINGS,
     NAMES,
     "added_tokens.json",
-    "chat_template.jinja",
+    TEMPLATE,
 )
 # What tokens are for, by their names, where no file says it: as in Tele-FLM and Llama.
 _USUAL_NAMES = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}

@@ -10,7 +10,7 @@ import torch
 
 from teleflm.checkpoint.open import Opened, open_state
 from teleflm.config.run import ParallelConfig, Precision
-from teleflm.data.chat_template import ChatTemplate
+from teleflm.data.conversation import Conversations
 from teleflm.data.sources import Reading
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import has_tokenizer
@@ -108,8 +108,8 @@ def evaluate_path(
                 f"{path}: no tokenizer there, so no task can be read; put the tokenizer.json that "
                 "the model was trained with into the folder"
             )
-        template = ChatTemplate(source.tokenizer) if settings.tasks.chat_template else None
-        facts["tasks"] = run_tasks(scorer, tokenizer, loaded, settings.tasks, template)
+        talk = Conversations(source.tokenizer, tokenizer) if settings.tasks.chat_template else None
+        facts["tasks"] = run_tasks(scorer, tokenizer, loaded, settings.tasks, talk)
     return facts, measured
 
 

@@ -13,7 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from teleflm.data.chat_template import ChatTemplate
+from teleflm.data.conversation import Conversations
 from teleflm.data.progress import item_progress
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import ConfigError, DataError
@@ -45,14 +45,14 @@ class HarnessModel(TemplateLM):
     Args:
         scorer: the model.
         tokenizer: its own.
-        template: its chats', where contexts are written as such.
+        talk: what writes chats, where contexts are written as such.
     """
 
     def __init__(
-        self, scorer: Scorer, tokenizer: Tokenizer, template: ChatTemplate | None = None
+        self, scorer: Scorer, tokenizer: Tokenizer, talk: Conversations | None = None
     ) -> None:
         super().__init__()
-        self._scorer, self._tokenizer, self._template = scorer, tokenizer, template
+        self._scorer, self._tokenizer, self._talk = scorer, tokenizer, talk
         self._ranks = Ranks()
         # What HFLM calls the prefix: an empty text's beginning.
         self._prefix = tokenizer.encode_prompt("")[-1]
@@ -73,21 +73,22 @@ class HarnessModel(TemplateLM):
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
         """Token ids of a text as it stands at the beginning of a document, or without what is put
-        before one."""
-        opening = self._tokenizer.opening
-        if self._template is None:
-            ids = self._tokenizer.encode(string)
-            return ids if add_special_tokens is False else [*opening, *ids]
-        ids = self._tokenizer.encode_marked(string)
-        # A template may begin with what the tokenizer puts there too.
-        begins = add_special_tokens is False or ids[: len(opening)] == opening
-        return ids if begins else [*opening, *ids]
+        before one; of a chat as its template writes it."""
+        if self._talk is not None:
+            return self._talk.ids(string)
+        ids = self._tokenizer.encode(string)
+        return ids if add_special_tokens is False else [*self._tokenizer.opening, *ids]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        # What a chat's context has for marks, an answer has not.
+        answer = continuation if self._talk is None else self._talk.hidden(continuation)
+        return super()._encode_pair(context, answer)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        assert self._template is not None, "lm-eval asks for chats where it is told to"
-        return self._template.render(chat_history, add_generation_prompt)
+        assert self._talk is not None, "lm-eval asks for chats where it is told to"
+        return self._talk.prompt_text(chat_history, add_generation_prompt)
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = True

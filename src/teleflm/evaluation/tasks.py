@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from teleflm.data.chat_template import ChatTemplate
+from teleflm.data.conversation import Conversations
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import ConfigError, DataError, MissingExtraError, TeleflmError
 from teleflm.evaluation.scorer import Scorer
@@ -60,7 +60,7 @@ def run_tasks(
     tokenizer: Tokenizer,
     tasks: dict[str, Any],
     settings: TaskSettings,
-    template: ChatTemplate | None = None,
+    talk: Conversations | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """What lm-eval says of each task: {task: {"metric,filter": figure}}, `…_stderr,…` beside it.
 
@@ -68,7 +68,7 @@ def run_tasks(
 
     Args:
         tasks: of `load_tasks`.
-        template: writes each context as a chat, where it is given.
+        talk: writes each context as a chat, where it is given.
 
     Raises:
         DataError: a document without an answer, or one that is too long, or that the task's own
@@ -79,7 +79,7 @@ def run_tasks(
 
     from teleflm.evaluation.harness import HarnessModel
 
-    model = HarnessModel(scorer, tokenizer, template)
+    model = HarnessModel(scorer, tokenizer, talk)
     for task in tasks["tasks"].values():
         # Each model is shown the same examples: the draws go on from one model to the next.
         task.set_fewshot_seed(seed=_SEED)
@@ -90,8 +90,8 @@ def run_tasks(
                 tasks,
                 limit=settings.limit,
                 log_samples=False,
-                apply_chat_template=template is not None,
-                fewshot_as_multiturn=template is not None,
+                apply_chat_template=talk is not None,
+                fewshot_as_multiturn=talk is not None,
                 confirm_run_unsafe_code=settings.runs_code,
             )
         except (TeleflmError, RuntimeError, MemoryError, OSError):

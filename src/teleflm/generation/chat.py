@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from teleflm.data.chat_template import ChatTemplate
+from teleflm.data.conversation import Conversations
 from teleflm.errors import DataError
 from teleflm.generation.text import Completion, Writer
 
@@ -19,7 +19,7 @@ class Chat:
         max_new_tokens: of an answer. Less is left for the turns before it.
 
     Raises:
-        DataError: there is no template, or it does not compile.
+        DataError: there is no template, or it cannot write a chat.
         MissingExtraError: transformers, which renders templates, is not installed.
     """
 
@@ -27,12 +27,10 @@ class Chat:
         self, writer: Writer, folder: Path, system: str | None, max_new_tokens: int
     ) -> None:
         self._writer, self._max_new_tokens = writer, max_new_tokens
-        self._template = ChatTemplate(folder)
+        self._talk = Conversations(folder, writer.tokenizer)
         self._first = [] if system is None else [{"role": "system", "content": system}]
         self._turns: list[dict[str, str]] = []
         self._asked = 0  # so that no answer is drawn as the one before
-        if system is not None:
-            self._check_marks(system)
         self._prompt([{"role": "user", "content": ""}])  # a template that fails does so now
 
     def reset(self) -> None:
@@ -49,9 +47,8 @@ class Chat:
             forgotten from now on, as the context holds no more.
 
         Raises:
-            DataError: `text` alone is too long, or holds a mark of the template.
+            DataError: `text` alone is too long.
         """
-        self._check_marks(text)
         turns = [*self._turns, {"role": "user", "content": text}]
         ids, forgotten = self._prompt(turns), 0
         room = self._writer.decoder.config.max_position_embeddings
@@ -79,17 +76,4 @@ class Chat:
         return completion, forgotten
 
     def _prompt(self, turns: list[dict[str, str]]) -> list[int]:
-        tokenizer = self._writer.tokenizer
-        ids = tokenizer.encode_marked(self._template.render([*self._first, *turns]))
-        # A template may begin with what the tokenizer puts there too.
-        opening = tokenizer.opening
-        return ids if ids[: len(opening)] == opening else [*opening, *ids]
-
-    def _check_marks(self, text: str) -> None:
-        """What a user writes must not end his turn and begin another's."""
-        mark = next((mark for mark in self._writer.tokenizer.marks if mark in text), None)
-        if mark is not None:
-            raise DataError(
-                f"{mark!r} is a mark of the model's own, which would be taken for one; write it "
-                "otherwise"
-            )
+        return self._talk.prompt([*self._first, *turns])

@@ -13,31 +13,25 @@ from teleflm.data.sources import Reading, note
 from teleflm.data.unpack import Progress
 from teleflm.errors import DataError
 
-Piece = tuple[str, bool]
-"""A run of text, and whether it is a reply, which a model is to learn."""
-
 
 class Sample(NamedTuple):
     """A conversation or a text.
 
     Attributes:
-        pieces: its text in order.
+        messages: of a conversation; none of a text.
+        text: all of it; of a conversation the contents, each on lines of its own.
         domain: that it is counted under.
         where: it stands, as an error names it.
         line: the record as a line of JSON, without the line's end.
         score: how good somebody found it, None where nobody says.
     """
 
-    pieces: list[Piece]
+    messages: list[Message]
+    text: str
     domain: str
     where: str
     line: bytes
     score: float | None = None
-
-    @property
-    def text(self) -> str:
-        """All of it."""
-        return "".join(text for text, _ in self.pieces)
 
 
 def read_samples(
@@ -65,30 +59,21 @@ def read_samples(
         raise DataError("--text-key is for texts and --format for conversations; leave one out")
     found = _texts(paths, text_key, progress) if text_key else _chats(paths, format, progress)
     samples = []
-    for pieces, domain, where, record in found:
-        if not any(text.strip() for text, _ in pieces):
+    for messages, text, domain, where, record in found:
+        if not text.strip():
             raise DataError(f"{where}: no text in it; remove the record")
         score = None if score_key is None else number_at(record, score_key, where, "score")
-        samples.append(Sample(pieces, domain, where, _line(record, where), score))
+        samples.append(Sample(messages, text, domain, where, _line(record, where), score))
     return samples
 
 
-_Found = Iterator[tuple[list[Piece], str, str, dict[str, Any]]]
+_Found = Iterator[tuple[list[Message], str, str, str, dict[str, Any]]]
 
 
 def _chats(paths: Sequence[Path], format: str | None, progress: Progress | None) -> _Found:
     for chat in read_conversations(paths, format, progress=progress):
-        yield _pieces(chat.messages), chat.domain, chat.where, chat.record
-
-
-def _pieces(messages: Sequence[Message]) -> list[Piece]:
-    """The contents, each on lines of its own; who speaks is left out, so that a model that has seen
-    no chat yet reads them as the text that it knows."""
-    *before, last = messages
-    return [
-        *((f"{each['content']}\n", each["role"] == "assistant") for each in before),
-        (last["content"], last["role"] == "assistant"),
-    ]
+        text = "\n".join(message["content"] for message in chat.messages)
+        yield chat.messages, text, chat.domain, chat.where, chat.record
 
 
 def _texts(paths: Sequence[Path], key: str, progress: Progress | None) -> _Found:
@@ -99,7 +84,7 @@ def _texts(paths: Sequence[Path], key: str, progress: Progress | None) -> _Found
         for where, record in records_of(file, key, progress or (lambda _: None), whole=True):
             text = text_of(record, key, where) or ""
             own = domain_of(record, where)
-            yield [(text, True)], own or reading.file_domain(file), where, record
+            yield [], text, own or reading.file_domain(file), where, record
 
 
 def _line(record: dict[str, Any], where: str) -> bytes:

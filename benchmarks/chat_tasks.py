@@ -7,24 +7,29 @@ from typing import Any, NamedTuple
 
 Ask = Callable[[random.Random], tuple[str, str]]
 
-_NAMES = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_NAMES = _words(
     "Ada Ben Cleo Dan Eva Finn Gus Hana Ivan June Karl Lena Milo Nora Otto Pia Rosa Sven Tara Uma"
-).split()
-_THINGS = (
+)
+_THINGS = _words(
     "apple boat chair drum egg fence glove horse island jacket kettle lamp mirror needle orange "
     "pencil quilt river spoon table umbrella violin window yard zebra basket candle door engine "
     "feather garden hammer letter mountain ocean pillow ribbon saddle tower village"
-).split()
-_PLACES = "kitchen garden harbour library market school station tower valley village".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_FRENCH = "un deux trois quatre cinq six sept huit neuf dix".split()
+)
+_PLACES = _words("kitchen garden harbour library market school station tower valley village")
+_DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+_FRENCH = _words("un deux trois quatre cinq six sept huit neuf dix")
 _GERMAN = {
     "red": "rot", "blue": "blau", "green": "grün", "white": "weiß", "black": "schwarz",
     "yellow": "gelb", "brown": "braun", "grey": "grau", "pink": "rosa", "purple": "lila",
 }  # fmt: skip
 _HAN = "一二三四五六七八九"
-_HAN_THINGS = "苹果 小船 椅子 雨伞 窗户 花园 火车 月亮 茶杯 桌子 老虎 小河".split()
-_ROMAN = "I II III IV V VI VII VIII IX X XI XII".split()
+_HAN_THINGS = _words("苹果 小船 椅子 雨伞 窗户 花园 火车 月亮 茶杯 桌子 老虎 小河")
+_ROMAN = _words("I II III IV V VI VII VIII IX X XI XII")
 
 
 def _numbers(r: random.Random, most: int = 50) -> tuple[int, int]:
@@ -140,7 +145,10 @@ def _french(r: random.Random) -> tuple[str, str]:
 
 def _german(r: random.Random) -> tuple[str, str]:
     (one, first), (two, second) = r.sample(sorted(_GERMAN.items()), 2)
-    return f"Wie heißen die Farben {one} und {two} auf Deutsch?", f"Sie heißen {first} und {second}."
+    return (
+        f"Wie heißen die Farben {one} und {two} auf Deutsch?",
+        f"Sie heißen {first} und {second}.",
+    )
 
 
 def _shout(r: random.Random) -> tuple[str, str]:

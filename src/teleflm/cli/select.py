@@ -126,7 +126,9 @@ class _Wanted:
         """That of so many. Raises ConfigError where it is none."""
         number = round(self._number * records / 100) if self._is_share else int(self._number)
         if not number:
-            raise ConfigError(f"--keep {self._keep}: that is none of {records:,} records; give more")
+            raise ConfigError(
+                f"--keep {self._keep}: that is none of {records:,} records; give more"
+            )
         return number
 
 

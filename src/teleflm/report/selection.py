@@ -17,7 +17,7 @@ Flags = npt.NDArray[np.bool_]
 _WIDTH = 8.6
 # More would be a page of many megabytes, and a cloud anyway.
 _MOST_POINTS, _MOST_BARS, _MOST_CLUSTERS = 1500, 60, 60
-_BINS = 40
+_BINS, _FAR = 40, 2.5
 
 
 class Example(NamedTuple):
@@ -35,7 +35,7 @@ class Shown(NamedTuple):
     Attributes:
         places: of the records that were measured in a plane, (n, 2).
         kept, noise: which of them were kept, and which are noise, (n,).
-        surprise: nats per byte of each, (n,).
+        surprise: of each, as a share of what noise begins at, (n,).
         clusters: of each some that were kept and some that were not, the largest first.
         reasons: some that were left out, by the reason.
     """
@@ -73,7 +73,7 @@ def write_selection_page(path: Path, facts: Mapping[str, Any], shown: Shown) -> 
         clusters=clusters[:_MOST_CLUSTERS],
         plane=_plane(shown),
         bars=_bars(facts["clusters"]),
-        histogram=_histogram(shown.surprise, facts["noise_above"]),
+        histogram=_histogram(shown.surprise),
     )
 
 
@@ -110,21 +110,21 @@ def _bars(clusters: list[Mapping[str, int]]) -> Chart:
         axes.figure.legend(loc="outside upper left", frameon=False, ncols=2)
 
     said = (
-        f"Bars of the {len(some)} largest clusters: the largest has {some[0]['records']:,} records, "
+        f"Bars of the {len(some)} largest clusters: the first has {some[0]['records']:,} records, "
         f"of which {some[0]['kept']:,} were kept, the last shown {some[-1]['records']:,} and "
         f"{some[-1]['kept']:,}."
     )
     return chart("clusters", (_WIDTH, 2.8), said, draw)
 
 
-def _histogram(surprise: Floats, limit: float) -> Chart:
+def _histogram(surprise: Floats) -> Chart:
     def draw(axes: Any) -> None:
-        # Beyond thrice the limit it makes no difference how far.
-        axes.hist(np.minimum(surprise, 3 * limit), bins=_BINS, color=STAGE_COLOURS[0])
-        axes.axvline(limit, color=INK, linestyle="--", linewidth=1)
-        axes.set_xlabel("nats per byte of the replies, neighbours considered; dashed: noise above")
+        # Beyond that it makes no difference how far.
+        axes.hist(np.minimum(surprise, _FAR), bins=_BINS, color=STAGE_COLOURS[0])
+        axes.axvline(1, color=INK, linestyle="--", linewidth=1)
+        axes.set_xlabel("surprise, the neighbours considered; above 1 is noise")
         axes.set_ylabel("records", color=MUTED)
 
-    middle = decimal(float(np.median(surprise)), 2)
-    said = f"Records by surprise: the median is {middle} nats per byte, noise begins at {limit:.2f}."
+    middle, beyond = decimal(float(np.median(surprise)), 2), int(np.sum(surprise > 1))
+    said = f"Records by surprise: the median is {middle}, and {beyond:,} are above 1, noise."
     return chart("surprise", (_WIDTH, 2.6), said, draw)

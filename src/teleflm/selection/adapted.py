@@ -24,7 +24,7 @@ def adapted_nats(samples: Sequence[Measured], clusters: Places) -> FloatArray:
     nats = np.zeros(len(samples))
     for cluster in np.unique(clusters):
         members = np.flatnonzero(clusters == cluster)
-        nats[members] = _of_cluster([samples[member] for member in members])
+        nats[members] = _of_cluster([samples[member] for member in members.tolist()])
     return nats
 
 
@@ -45,7 +45,7 @@ def _of_cluster(samples: Sequence[Measured]) -> FloatArray:
     mixed = _MODEL * model + (1 - _MODEL) * (single + double) / 2
     # The only one of its cluster has no neighbours to learn from.
     nats = -np.log(np.where(others > 0, mixed, model))
-    return np.bincount(owner, nats, len(samples))
+    return np.bincount(owner, nats, len(samples)).astype(np.float64)
 
 
 def _others(key: Places, owner: Places) -> Places:

@@ -82,8 +82,8 @@ def shares(sizes: Sequence[int], keep: int) -> list[int]:
 def pick(vectors: Vectors, quality: npt.NDArray[np.float64], number: int) -> Places:
     """Which of a cluster's vectors are kept, (number,), in the order they are chosen.
 
-    The first is the best. Each further one is, of the better three quarters, what lies furthest from all
-    chosen before; of equals the better, then the earlier one.
+    The first is the best. Each further one is, of the better three quarters, what lies furthest
+    from all chosen before; of equals the better, then the earlier one.
     """
     order = np.argsort(-quality, kind="stable")
     order = order[: max(number, round(_BETTER * len(order)))]

@@ -22,7 +22,10 @@ def facts_of(selection: Selection, samples: Sequence[Sample]) -> dict[str, Any]:
         "records": len(samples),
         "kept": reasons[KEPT],
         "left_out": {reason: reasons[reason] for reason in REASONS},
-        "noise_above": selection.noise_above,
+        "noise_above": {
+            "nats_per_byte": selection.surprise.nats_per_byte,
+            "nats_per_token": selection.surprise.nats_per_token,
+        },
         "clusters": [
             {
                 "records": int(np.sum(clusters == cluster)),
@@ -61,7 +64,7 @@ def shown_of(selection: Selection, samples: Sequence[Sample]) -> Shown:
         places=_plane(selection.vectors[measured]),
         kept=verdicts[measured] == KEPT,
         noise=verdicts[measured] == NOISE,
-        surprise=selection.surprise[measured],
+        surprise=selection.surprise.shares[measured],
         clusters=[
             (some(of[verdicts[of] == KEPT]), some(of[verdicts[of] != KEPT]))
             for cluster in range(int(selection.clusters.max()) + 1)
@@ -76,7 +79,7 @@ def _example(selection: Selection, samples: Sequence[Sample], number: int) -> Ex
     text = sample.text if len(sample.text) <= _LONGEST else f"{sample.text[:_LONGEST]} …"
     if verdict == DUPLICATE:
         verdict = f"{verdict} of {samples[selection.stands_for[number]].where}"
-    return Example(sample.where, text, verdict, float(selection.surprise[number]))
+    return Example(sample.where, text, verdict, float(selection.surprise.shares[number]))
 
 
 def _plane(vectors: np.ndarray) -> np.ndarray:

@@ -109,20 +109,22 @@ def _measured(
     row = torch.cat([ids.new_tensor(start), ids])
     hidden = network.hidden(row[None])[0]
     behind = hidden[len(start) :]
-    vectors = [_mean(behind, which) for which in (counted | True, ~counted, counted)]
+    whole, question, reply = (_mean(behind, which) for which in (counted | True, ~counted, counted))
     target = ids[counted]
     nats = hidden.new_zeros(0)
     if len(target):
         # Position t predicts the token behind it.
         before = hidden[len(start) - 1 : -1][counted]
         nats = token_scores(before, network.lm_head.weight, network.logit_multiplier, target).nats
-    if not (vectors[0].isfinite().all() and nats.isfinite().all()):
+    if not (whole.isfinite().all() and nats.isfinite().all()):
         raise CheckpointError(
             "the model computes values that are not finite, so it can judge nothing; take an "
             "earlier checkpoint"
         )
     return Measured(
-        *(vector.cpu().numpy() for vector in vectors),
+        whole.cpu().numpy(),
+        question.cpu().numpy(),
+        reply.cpu().numpy(),
         target.cpu().numpy(),
         nats.double().cpu().numpy(),
         sample.bytes * len(target) / int(sample.counted.sum()),

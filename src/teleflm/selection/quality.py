@@ -1,10 +1,13 @@
 """How good samples are, by the model's own loss."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from teleflm.selection.measure import FloatArray
 
+Vectors = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
 # Standard deviations above the median, of logarithms: one good reply of 160 is beyond, were they
@@ -17,22 +20,46 @@ _GAUSS = 1.4826
 _NEIGHBOURS = 3
 
 
-def noise_above(surprise: FloatArray) -> float:
-    """The surprise, in nats per byte, from which on a sample is noise: far above the median on the
-    scale of the logarithm. Medians, as noise must not say what noise is."""
-    logs = np.log(surprise)
+class Surprise(NamedTuple):
+    """How badly n samples are predicted.
+
+    Attributes:
+        shares: of what noise begins at, (n,); noise is above 1.
+        nats_per_byte, nats_per_token: what noise begins at; it is above both.
+    """
+
+    shares: FloatArray
+    nats_per_byte: float
+    nats_per_token: float
+
+
+def surprise_of(nats: FloatArray, sizes: FloatArray, tokens: FloatArray) -> Surprise:
+    """The surprise of samples with so many nats, bytes and tokens of replies.
+
+    A reply that is written letter by letter is dear by the byte, and one of rare words by the
+    token; noise is dear by both.
+    """
+    by_byte, by_token = nats / sizes, nats / tokens
+    limits = _far_above(by_byte), _far_above(by_token)
+    return Surprise(np.minimum(by_byte / limits[0], by_token / limits[1]), *limits)
+
+
+def _far_above(figures: FloatArray) -> float:
+    """Far above the median on the scale of logarithms; by medians, as noise must not say what noise
+    is."""
+    logs = np.log(figures)
     middle = float(np.median(logs))
     excess = _NOISE * _GAUSS * float(np.median(np.abs(logs - middle)))
     return float(np.exp(middle + max(excess, _LEAST_EXCESS)))
 
 
 def likeness(
-    surprise: FloatArray, questions: FloatArray, replies: FloatArray, clusters: Places
+    surprise: FloatArray, questions: Vectors, replies: Vectors, clusters: Places
 ) -> FloatArray:
     """How much each sample is like others of its cluster, 0 at best.
 
     Args:
-        surprise: nats per byte of its replies.
+        surprise: of each, (n,).
         questions: their directions, (n, hidden).
         replies: the same of replies.
         clusters: the cluster of each.
@@ -49,7 +76,7 @@ def likeness(
     return -unlike
 
 
-def _apart(questions: FloatArray, replies: FloatArray) -> FloatArray:
+def _apart(questions: Vectors, replies: Vectors) -> FloatArray:
     """The median distance of each reply from those to the nearest questions."""
     found = np.zeros(len(questions))
     neighbours = min(_NEIGHBOURS, len(questions) - 1)

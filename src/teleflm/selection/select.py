@@ -18,7 +18,7 @@ from teleflm.model.network import TeleFLM
 from teleflm.selection.adapted import adapted_nats
 from teleflm.selection.clusters import Vectors, directions, find_clusters, pick, shares
 from teleflm.selection.measure import FloatArray, Measured, measure
-from teleflm.selection.quality import likeness, noise_above
+from teleflm.selection.quality import Surprise, likeness, surprise_of
 from teleflm.selection.repeats import goes_round, near_duplicates
 from teleflm.selection.samples import Sample
 from teleflm.selection.tokens import Writing
@@ -44,16 +44,14 @@ class Selection:
         verdicts: `KEPT` or one of `REASONS`, (n,).
         clusters: of each, -1 where it was not measured, (n,).
         vectors: directions of length 1, zero where it was not measured, (n, hidden).
-        surprise: nats per byte of replies, the neighbours considered; NaN where not measured, (n,).
-        noise_above: the surprise from which on a sample is noise.
+        surprise: of replies, the neighbours considered; NaN where it was not measured, (n,).
         stands_for: of a near-duplicate what it is one of, else itself, (n,).
     """
 
     verdicts: list[str]
     clusters: Places
     vectors: Vectors
-    surprise: FloatArray
-    noise_above: float
+    surprise: Surprise
     stands_for: Places
 
     @property
@@ -96,7 +94,7 @@ def select(
     order = np.argsort(-scores, kind="stable").tolist()
     stands_for = near_duplicates([sample.text for sample in samples], order)
     own = np.flatnonzero(stands_for == np.arange(len(samples)))
-    written = [writing(samples[number]) for number in own]
+    written = [writing(samples[number]) for number in own.tolist()]
     progress(len(samples) - len(own))
     found = measure(network, writing.start, written, device, progress)
     has_reply = np.array([len(measured.tokens) > 0 for measured in found])
@@ -108,12 +106,11 @@ def select(
     places = own[has_reply]
     verdicts[places] = judged.verdicts
     clusters, surprise = np.full(len(samples), -1), np.full(len(samples), np.nan)
-    vectors = np.zeros((len(samples), judged.vectors.shape[1]))
-    clusters[places], surprise[places] = judged.clusters, judged.surprise
-    vectors[places] = judged.vectors
-    return Selection(
-        verdicts.tolist(), clusters, vectors, surprise, judged.noise_above, stands_for
-    )
+    vectors = np.zeros((len(samples), judged.vectors.shape[1]), np.float32)
+    clusters[places], vectors[places] = judged.clusters, judged.vectors
+    surprise[places] = judged.surprise.shares
+    of_all = judged.surprise._replace(shares=surprise)
+    return Selection(verdicts.tolist(), clusters, vectors, of_all, stands_for)
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,7 @@ class _Judged:
     verdicts: npt.NDArray[np.object_]
     clusters: Places
     vectors: Vectors
-    surprise: FloatArray
-    noise_above: float
+    surprise: Surprise
 
 
 def _judge(samples: Sequence[Measured], scores: FloatArray, keep: int, seed: int) -> _Judged:
@@ -132,11 +128,13 @@ def _judge(samples: Sequence[Measured], scores: FloatArray, keep: int, seed: int
         for part in ("whole", "question", "reply")
     )
     clusters = find_clusters(questions, keep, seed)
-    sizes = np.array([sample.bytes for sample in samples])
-    surprise = adapted_nats(samples, clusters) / sizes
-    limit = noise_above(surprise)
+    surprise = surprise_of(
+        adapted_nats(samples, clusters),
+        np.array([sample.bytes for sample in samples]),
+        np.array([len(sample.tokens) for sample in samples]),
+    )
     verdicts = np.full(len(samples), OTHERS, object)
-    verdicts[surprise > limit] = NOISE
+    verdicts[surprise.shares > 1] = NOISE
     verdicts[[goes_round(sample.tokens.tolist()) for sample in samples]] = ROUND
     useful = np.flatnonzero(verdicts == OTHERS)
     _check_enough(len(useful), keep, verdicts)
@@ -148,7 +146,7 @@ def _judge(samples: Sequence[Measured], scores: FloatArray, keep: int, seed: int
     quality = scores[useful]
     if best[0] == best[-1]:
         quality = likeness(
-            surprise[useful], questions[useful], replies[useful], clusters[useful]
+            surprise.shares[useful], questions[useful], replies[useful], clusters[useful]
         )
     seats = shares(np.bincount(clusters[useful]).tolist(), keep)
     for cluster, number in enumerate(seats):
@@ -156,7 +154,7 @@ def _judge(samples: Sequence[Measured], scores: FloatArray, keep: int, seed: int
         if number:
             chosen = pick(vectors[useful[members]], quality[members], number)
             verdicts[useful[members][chosen]] = KEPT
-    return _Judged(verdicts, clusters, vectors, surprise, limit)
+    return _Judged(verdicts, clusters, vectors, surprise)
 
 
 def _check_enough(there: int, keep: int, verdicts: npt.NDArray[np.object_]) -> None:

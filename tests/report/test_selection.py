@@ -43,15 +43,15 @@ def test_the_page(tmp_path: Path) -> None:
         "500 of 5,000 records were kept, 10.0 %, out of 64 clusters.",
         "near-duplicate700",
         "What is <b>1</b> & 2? 3",
-        "a.jsonl, line 9near-duplicate of line 3 What",
-        "kept surprise 0.42",
-        "cluster 1: 6 of 70 kept cluster 1",
+        "a.jsonl, line 9near-duplicate of line 3What",
+        "line 3kept surprise 0.42What",
+        "cluster 1: 6 of 70 kept a.jsonl",
         "cluster 2: 6 of 69 kept, 1 noise",
         "And 4 smaller ones.",
         "beyond 2.50 nats per byte and 6.25 per token",
         "two1,000200",
     ):
-        assert words.replace(" cluster 1", "") in page.text, words
+        assert words in page.text, words
     assert "cluster 61" not in page.text
     assert page.images == [
         "Records as points in a plane: 3,500 left out, 300 noise, 500 kept.",

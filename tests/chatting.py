@@ -18,7 +18,7 @@ TEMPLATE = (
 )
 # Grouped queries, heads · head_dim ≠ hidden, multipliers, and more rows than tokens.
 MODEL = ModelConfig(
-    vocab_size=304,
+    vocab_size=368,
     hidden_size=64,
     intermediate_size=96,
     num_hidden_layers=2,
@@ -33,7 +33,7 @@ MODEL = ModelConfig(
 
 TEXT = "A ship sailed past the harbour. 那船过了旧港。 In 1849, two of 17 came back."
 CHAT = "<s>user: A ship\n<s>assistant: It sailed past the harbour.</s>"
-_STEPS = 60
+_STEPS = 70
 
 
 def chat_model(root: Path) -> Opened:
@@ -42,7 +42,7 @@ def chat_model(root: Path) -> Opened:
     What it writes are whole characters, as engines differ in what they make of others.
     """
     (root / "text.txt").write_text(f"{TEXT}\n" * 20)
-    tokenizer = train_tokenizer([root / "text.txt"], 300, root / "tokenizer")
+    tokenizer = train_tokenizer([root / "text.txt"], 364, root / "tokenizer")
     (root / "tokenizer" / "chat_template.jinja").write_text(TEMPLATE)
     network = build_model(MODEL, initial_state(MODEL, seed=1), torch.float32)
     ids = torch.tensor(tokenizer.encode(f"{TEXT}\n" * 9))

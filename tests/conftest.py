@@ -53,9 +53,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer_dir(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer of 360 tokens."""
+    """A tokenizer of 424 tokens."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer([corpus], 360, folder)
+    train_tokenizer([corpus], 424, folder)
     return folder
 
 

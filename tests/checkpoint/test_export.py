@@ -44,7 +44,7 @@ from tests.growing import fresh_state, opened_of
 
 PLAIN = ModelConfig.model_validate(
     {
-        "vocab_size": 280,
+        "vocab_size": 344,
         "hidden_size": 32,
         "intermediate_size": 56,
         "num_hidden_layers": 2,
@@ -96,7 +96,7 @@ def source_of(model: ModelConfig, **given: Any) -> Opened:
 
 
 def tokens(rows: int = 2, length: int = 40) -> Tensor:
-    return torch.randint(0, 280, (rows, length), generator=torch.Generator().manual_seed(1))
+    return torch.randint(0, 344, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
 # Runs where our package cannot be imported: exports must need none of it.
@@ -146,7 +146,7 @@ torch.save(found, root + "/found.pt")
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     (folder / "text.txt").write_text("In the beginning was the word. 天地玄黃。\n" * 20)
-    train_tokenizer([folder / "text.txt"], 280, folder / "out")
+    train_tokenizer([folder / "text.txt"], 344, folder / "out")
     return folder / "out"
 
 

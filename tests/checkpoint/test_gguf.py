@@ -28,7 +28,7 @@ from tests.growing import opened_of
 # Grouped queries, heads · head_dim ≠ hidden, multipliers and constants off their defaults, and a
 # vocabulary that is larger than the tokenizer's.
 ODD = ModelConfig(
-    vocab_size=290,
+    vocab_size=354,
     hidden_size=48,
     intermediate_size=64,
     num_hidden_layers=2,
@@ -41,7 +41,7 @@ ODD = ModelConfig(
     input_mult=3.7,
     output_mult=0.61,
 )
-TOKENS = 280
+TOKENS = 344
 TEXTS = [
     "In the beginning 天地玄黃 </s> x = 12  <s><pad>",
     "12345 1,000.5  ½²٣ 7\n\n  8\t9 \r\n 10",
@@ -141,7 +141,7 @@ def test_the_tokenizer_stands_in_it_and_is_padded(exported: Path, tokenizer: Pat
     tokens, types = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.token_type"]
     assert values["tokenizer.ggml.pre"] == "qwen2"
     assert len(tokens) == len(types) == ODD.vocab_size
-    assert tokens[TOKENS:] == [f"[PAD{index}]" for index in range(TOKENS, 290)]
+    assert tokens[TOKENS:] == [f"[PAD{index}]" for index in range(TOKENS, 354)]
     assert types[TOKENS:] == [5] * 10 and types[tokens.index("</s>")] == 3
     end = Tokenizer.load(tokenizer).eos_id
     assert values["tokenizer.ggml.eos_token_id"] == values["tokenizer.ggml.bos_token_id"] == end

@@ -362,7 +362,7 @@ def test_an_interrupted_import_goes_on(
 def test_the_verb_says_what_it_made_and_takes_the_tokenizer_along(
     tokenizer_dir: Path, tmp_path: Path, teleflm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FAMILIES, "llama", ("Llama", {"vocab_size": 360}))
+    monkeypatch.setitem(FAMILIES, "llama", ("Llama", {"vocab_size": 424}))
     folder = save(network_of("llama", torch.float32), tmp_path / "llama")
     bare = teleflm("import", folder, tmp_path / "bare")
     assert "without a tokenizer" in bare.out

@@ -322,7 +322,7 @@ def test_tokens_are_estimated_from_a_sample(recipe: str, tmp_path: Path) -> None
     from teleflm.data.tokenizer import Tokenizer
     from teleflm.data.tokenizer_training import train_tokenizer
 
-    train_tokenizer([tmp_path / "corpus"], 300, tmp_path / "tokenizer")
+    train_tokenizer([tmp_path / "corpus"], 364, tmp_path / "tokenizer")
     summary = run(recipe, f"tokenizer={tmp_path / 'tokenizer'}")
     tokenizer = Tokenizer.load(tmp_path / "tokenizer")
     kept = sum(len(tokenizer.encode(record["text"])) for record in records(tmp_path / "out/text"))

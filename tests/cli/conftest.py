@@ -26,14 +26,14 @@ def run(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grown(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's model, grown."""
     out = tmp_path_factory.mktemp("grown") / "grown"
-    parent = run_config(run, run).model.model_copy(update={"vocab_size": 360})
+    parent = run_config(run, run).model.model_copy(update={"vocab_size": 424})
     grow_checkpoint(run, out, Growth(resolve_model(CHILD, parent), place="distance", ramp=10))
     return out
 
 
 @pytest.fixture(scope="session")
 def other(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of another model, of 40 tokens, beside a tokenizer of 360."""
+    """A checkpoint of another model, of 40 tokens, beside a tokenizer of 424."""
     out = tmp_path_factory.mktemp("other") / "other"
     save_checkpoint(out, fresh_state(MODEL), None, run / TOKENIZER)
     return out

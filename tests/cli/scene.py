@@ -65,7 +65,7 @@ Case = tuple[Callable[[Scene], tuple[object, ...]], str]
 def tokenize(
     make: Callable[[Scene], Path], *options: object
 ) -> Callable[[Scene], tuple[object, ...]]:
-    verb = ("tokenizer", "train", "--vocab-size", 300, *options)
+    verb = ("tokenizer", "train", "--vocab-size", 364, *options)
     return lambda s: (*verb, "--out", s.tmp / "out", make(s))
 
 

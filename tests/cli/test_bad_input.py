@@ -160,7 +160,7 @@ TRAIN: dict[str, Case] = {
     ),
     "vocabulary too small": (
         lambda s: ("train", s.run_yaml(), "model.vocab_size=100"),
-        "model.vocab_size 100 is less than the token store's 360",
+        "model.vocab_size 100 is less than the token store's 424",
     ),
     "grow smaller": (
         lambda s: ("train", s.run_yaml(growth={"to": {"intermediate_size": 16}})),
@@ -180,7 +180,7 @@ TRAIN: dict[str, Case] = {
     ),
     "start from another vocabulary": (
         lambda s: ("train", s.run_yaml(), f"start_from={s.other}"),
-        "vocab_size 40 is less than the token store's 360",
+        "vocab_size 40 is less than the token store's 424",
     ),
     "run_dir is a file": (
         lambda s: ("train", s.run_yaml(), f"run_dir={s.file('taken', b'')}"),
@@ -215,7 +215,7 @@ GROW: dict[str, Case] = {
     ),
     "another vocabulary": (
         lambda s: ("grow", s.run, s.tmp / "o", "--to", s.file("m.yaml", b"vocab_size: 400")),
-        "vocab_size must stay 360",
+        "vocab_size must stay 424",
     ),
     "open ramp": (
         lambda s: ("grow", s.grown, s.tmp / "o", "--to", s.file("m.yaml", b"hidden_size: 64")),
@@ -269,7 +269,7 @@ MODELS: dict[str, Case] = {
     "verify damaged manifest": (lambda s: ("verify", without_manifest(s)), "json: damaged"),
     "verify against another model": (
         lambda s: ("verify", s.run, s.other, "--json"),
-        "vocabularies of 360 and 40 tokens",
+        "vocabularies of 424 and 40 tokens",
     ),
     "verify against damage": (lambda s: ("verify", s.run, damaged(s)), "checksum differs"),
     "export nothing": (lambda s: ("export", s.tmp / "none", s.tmp / "o"), "none: no such"),
@@ -278,7 +278,7 @@ MODELS: dict[str, Case] = {
     "generate nothing": (lambda s: ("generate", s.tmp / "none", "a"), "none: no such"),
     "generate with another model": (
         lambda s: ("generate", s.other, "第1回"),
-        r"tokenizer\.json: has token ids up to 359 and the model a vocabulary of 40; put",
+        r"tokenizer\.json: has token ids up to 423 and the model a vocabulary of 40; put",
     ),
     "generate too long": (lambda s: ("generate", s.run, "春" * 200), "context 64; shorten it"),
     "inspect nothing": (

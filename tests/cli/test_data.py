@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = (json.dumps({"text": text}) for text in texts)
     (folder / "corpus.jsonl").write_text("\n".join(records))
     made = run(
-        "tokenizer", "train", "--vocab-size", 300, "--out", folder / "tok", folder / "corpus.jsonl"
+        "tokenizer", "train", "--vocab-size", 364, "--out", folder / "tok", folder / "corpus.jsonl"
     )
     assert made.exit_code == 0, made.output
     prepared = run(
@@ -67,7 +67,7 @@ def test_a_smaller_vocabulary_is_said(folder: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten_without_force(folder: Path) -> None:
-    train = ("tokenizer", "train", "--vocab-size", 300, "--out", folder / "tok")
+    train = ("tokenizer", "train", "--vocab-size", 364, "--out", folder / "tok")
     assert isinstance(run(*train, folder / "corpus.jsonl").exception, DataError)
     assert run(*train, "--force", folder / "corpus.jsonl").exit_code == 0
     again = ("data", "prepare", "--tokenizer", folder / "tok", "--out", folder / "store")

@@ -20,7 +20,7 @@ from tests.growing import opened_of
 
 MODEL = ModelConfig.model_validate(
     {
-        "vocab_size": 280,
+        "vocab_size": 344,
         "hidden_size": 16,
         "intermediate_size": 24,
         "num_hidden_layers": 1,
@@ -34,7 +34,7 @@ MODEL = ModelConfig.model_validate(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model")
     (root / "text.txt").write_text("A ship sailed past the harbour. 那船过了旧港。\n" * 20)
-    train_tokenizer([root / "text.txt"], 280, root / "tokenizer")
+    train_tokenizer([root / "text.txt"], 344, root / "tokenizer")
     source = opened_of(MODEL, initial_state(MODEL, seed=1), root / "tokenizer")
     export_model(source, root / "model", "granite")
     return root / "model"

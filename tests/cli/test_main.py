@@ -149,7 +149,7 @@ def test_inspect_a_checkpoint(teleflm: Command, run: Path, grown: Path) -> None:
     found = only_json(teleflm("inspect", run, "--json"))
     assert (found["step"], found["tokens"], found["ramp"]) == (6, 384, 1.0)
     assert [event["operator"] for event in found["lineage"]] == ["init"]
-    assert found["config"]["vocab_size"] == 360
+    assert found["config"]["vocab_size"] == 424
     assert found["parameters_published"] is None
     child = only_json(teleflm("inspect", grown, "--json"))
     assert (child["step"], child["ramp"]) == (6, 0.0)

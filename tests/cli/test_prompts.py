@@ -23,7 +23,7 @@ from tests.growing import opened_of
 
 MODEL = ModelConfig.model_validate(
     {
-        "vocab_size": 280,
+        "vocab_size": 344,
         "hidden_size": 16,
         "intermediate_size": 24,
         "num_hidden_layers": 2,
@@ -39,7 +39,7 @@ PROMPTS = ["A ship", "那船", "", "past the harbour of A ship sailed", "A ship"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model")
     (root / "text.txt").write_text("A ship sailed past the harbour. 那船过了旧港。\n" * 20)
-    train_tokenizer([root / "text.txt"], 280, root / "tokenizer")
+    train_tokenizer([root / "text.txt"], 344, root / "tokenizer")
     export_model(
         opened_of(MODEL, initial_state(MODEL, 1), root / "tokenizer"), root / "model", "granite"
     )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from teleflm.data.chat_template import ChatTemplate
+from teleflm.data.chat_template import ChatTemplate, for_engines
 from teleflm.errors import DataError
+from tests.data.chats import MARKED
 from tests.foreign import byte_level, write_tokenizer
 
 SOURCE = (
@@ -47,6 +48,20 @@ def test_a_chat_is_what_transformers_writes(folder: Path, place: str) -> None:
     assert begun == theirs.apply_chat_template(BEGUN, tokenize=False, continue_final_message=True)
     assert begun.endswith("It saile")
     assert ours.whole(CHAT) == theirs.apply_chat_template(CHAT, tokenize=False)
+
+
+def test_engines_have_a_template_that_marks_nothing_and_writes_the_same(folder: Path) -> None:
+    marked = MARKED.replace("{% generation", "{%- generation").replace(
+        "generation %}", "generation-%}"
+    )
+    for source in (MARKED, marked, SOURCE):
+        (folder / "chat_template.jinja").write_text(source)
+        ours = ChatTemplate(folder)
+        assert ours.marks_replies is (source != SOURCE)
+        (folder / "chat_template.jinja").write_text(for_engines(source))
+        plain = ChatTemplate(folder)
+        assert not plain.marks_replies
+        assert plain.whole(BEGUN) == ours.whole(BEGUN) and plain.prompt(CHAT) == ours.prompt(CHAT)
 
 
 def test_what_cannot_be_applied_is_named(folder: Path) -> None:

@@ -12,13 +12,13 @@ from teleflm.data.pre_tokenizers import PRE_TOKENIZERS, engine_name, pre_tokeniz
 from teleflm.data.tokenizer_training import train_tokenizer
 from teleflm.errors import ConfigError
 
-SIZE = 300
+SIZE = 364
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "text.txt").write_text("In the beginning was the word 12 34. 天地玄黃。\n" * 20)
-    train_tokenizer([tmp_path / "text.txt"], 280, tmp_path / "out")
+    train_tokenizer([tmp_path / "text.txt"], 344, tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -31,7 +31,7 @@ def added(folder: Path, **flags: bool) -> None:
     """A token that is not special, behind the vocabulary."""
     content = json.loads((folder / "tokenizer.json").read_text())
     first = content["added_tokens"][0]
-    token = {**first, "id": 280, "content": "<code>", "special": False, **flags}
+    token = {**first, "id": 344, "content": "<code>", "special": False, **flags}
     change(folder, "tokenizer.json", added_tokens=[*content["added_tokens"], token])
 
 
@@ -53,7 +53,7 @@ def test_added_tokens_are_found_in_text_where_they_are_not_special(folder: Path)
     keys = tokenizer_keys(folder, SIZE)
     tokens, types = keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"]
     assert isinstance(tokens, list) and isinstance(types, list)
-    assert tokens[280] == "<code>" and types[280] == USER_DEFINED
+    assert tokens[344] == "<code>" and types[344] == USER_DEFINED
     assert types[tokens.index("</s>")] == CONTROL
 
 
@@ -65,9 +65,9 @@ def test_added_tokens_that_take_spaces_with_them_are_refused(folder: Path) -> No
 
 def test_a_token_that_is_called_as_a_pad_is_refused(folder: Path) -> None:
     added(folder)
-    text = (folder / "tokenizer.json").read_text().replace("<code>", "[PAD290]")
+    text = (folder / "tokenizer.json").read_text().replace("<code>", "[PAD350]")
     (folder / "tokenizer.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"two tokens are '\[PAD290\]'"):
+    with pytest.raises(ConfigError, match=r"two tokens are '\[PAD350\]'"):
         tokenizer_keys(folder, SIZE)
 
 

@@ -56,7 +56,7 @@ def test_epochs_are_how_often_a_source_is_read(store: TokenStore) -> None:
     length = 4
     budget = round(sum(tokens[name] * epochs[name] for name in tokens) / length)
     loader = Loader(
-        mixture.domains, seed=0, sequence_length=length, global_batch=budget, vocab_size=360
+        mixture.domains, seed=0, sequence_length=length, global_batch=budget, vocab_size=424
     )
     read = Counter(loader.sources(0))
     for name in ("chinese", "english"):
@@ -104,7 +104,7 @@ def test_weights_are_checked(store: TokenStore, weight: float) -> None:
 
 
 def test_one_tokenizer_for_all(corpus: Path, store: TokenStore, tmp_path: Path) -> None:
-    other: Tokenizer = train_tokenizer([corpus], 300, tmp_path / "other")
+    other: Tokenizer = train_tokenizer([corpus], 364, tmp_path / "other")
     second = prepare([corpus / "code.txt"], tmp_path / "other", tmp_path / "second", held_out=0.1)
     assert second.vocab_size == other.vocab_size
     with pytest.raises(DataError, match="another tokenizer than"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from teleflm.data.special_ids import generation_config, special_ids
 from teleflm.data.tokenizer import Tokenizer, check_tokenizer
+from teleflm.data.tokenizer_training import RESERVED_TOKENS
 from teleflm.errors import DataError
 from tests.foreign import foreign
 
@@ -40,8 +41,8 @@ def test_special_ids_and_sizes(tokenizer: Tokenizer, tokenizer_dir: Path) -> Non
     ids = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 3}
     assert special_ids(tokenizer_dir) == ids
     assert (tokenizer.eos_id, tokenizer.end_ids, tokenizer.opening) == (2, {2}, [])
-    assert tokenizer.vocab_size == 360
-    assert tokenizer.absent_ids(362) == [360, 361]
+    assert tokenizer.vocab_size == 424
+    assert tokenizer.absent_ids(426) == [424, 425]
 
 
 @settings(max_examples=25, deadline=None)
@@ -64,9 +65,9 @@ def test_tricky_texts(tokenizer: Tokenizer, text: str) -> None:
 def test_special_tokens_have_no_bytes_and_others_have(tokenizer: Tokenizer) -> None:
     lengths = lengths_of(tokenizer)
     assert lengths.dtype == np.int64
-    assert lengths.shape == (360,)
-    assert not lengths[:4].any()
-    assert lengths[4:].min() == 1
+    assert lengths.shape == (424,)
+    special = [*range(4), *range(424 - len(RESERVED_TOKENS), 424)]
+    assert not lengths[special].any() and np.delete(lengths, special).min() == 1
     assert tokenizer.decode([1, *tokenizer.encode("a"), 2]) == "a"
     assert tokenizer.decode([2], skip_special_tokens=False) == "</s>"
 

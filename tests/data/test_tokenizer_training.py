@@ -20,14 +20,14 @@ from teleflm.errors import DataError
 
 def test_digits_are_single_tokens(tmp_path: Path) -> None:
     (tmp_path / "years.txt").write_text("in 2024 or 2024, x2024 " * 50)
-    trained = train_tokenizer([tmp_path], 300, tmp_path / "out")
+    trained = train_tokenizer([tmp_path], 364, tmp_path / "out")
     assert len(trained.encode("2024")) == 4
 
 
 def test_the_same_text_gives_the_same_file(
     corpus: Path, tokenizer_dir: Path, tmp_path: Path
 ) -> None:
-    train_tokenizer([corpus], 360, tmp_path)
+    train_tokenizer([corpus], 424, tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (tokenizer_dir / name).read_bytes()
 
@@ -53,7 +53,7 @@ def test_learning_takes_as_long_without_spaces_as_with_them(tmp_path: Path) -> N
 def test_special_strings_in_the_corpus_stay_text(tmp_path: Path) -> None:
     text = "</s> <s>a</s><unk><pad> " * 50
     (tmp_path / "evil.txt").write_text(text)
-    trained = train_tokenizer([tmp_path], 300, tmp_path / "out")
+    trained = train_tokenizer([tmp_path], 364, tmp_path / "out")
     assert not set(trained.encode(text)) & {0, 1, 2, 3}
     assert trained.decode(trained.encode(text)) == text
 
@@ -61,25 +61,25 @@ def test_special_strings_in_the_corpus_stay_text(tmp_path: Path) -> None:
 def test_a_small_corpus_gives_a_smaller_vocabulary(tmp_path: Path) -> None:
     (tmp_path / "tiny.txt").write_text("the the the cat")
     trained = train_tokenizer([tmp_path], 1000, tmp_path / "out")
-    assert 260 < trained.vocab_size < 270
+    assert 324 < trained.vocab_size < 334
     assert trained.decode(trained.encode("壹")) == "壹"
 
 
 def test_training_refuses(corpus: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"259 is too small.*260"):
-        train_tokenizer([corpus], 259, tmp_path)
+    with pytest.raises(DataError, match=r"323 is too small.*324"):
+        train_tokenizer([corpus], 323, tmp_path)
     with pytest.raises(DataError, match="has a tokenizer already"):
-        train_tokenizer([corpus], 300, tokenizer_dir)
+        train_tokenizer([corpus], 364, tokenizer_dir)
     (tmp_path / "bad.jsonl").write_text("{}")
     with pytest.raises(DataError, match="line 1"):
-        train_tokenizer([tmp_path], 300, tmp_path / "out")
+        train_tokenizer([tmp_path], 364, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_force_replaces_a_tokenizer(corpus: Path, tmp_path: Path) -> None:
-    train_tokenizer([corpus], 300, tmp_path)
-    train_tokenizer([corpus], 310, tmp_path, force=True)
-    assert Tokenizer.load(tmp_path).vocab_size == 310
+    train_tokenizer([corpus], 364, tmp_path)
+    train_tokenizer([corpus], 374, tmp_path, force=True)
+    assert Tokenizer.load(tmp_path).vocab_size == 374
 
 
 def read(folder: Path, name: str = "tokenizer.json") -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_it_learns_what_the_library_learns_from_the_text_itself(
     parts = pre_tokenizers.Split(tokenizers.Regex(f".{{1,{LONGEST_WORD}}}"), "isolated")
     library.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizer(cut), parts])
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=536,
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -106,18 +106,18 @@ def test_it_learns_what_the_library_learns_from_the_text_itself(
     )
     whole = (tmp_path / "text.txt").read_text(encoding="utf-8")
     library.train_from_iterator(cut_pieces(whole), trainer)
-    assert trained.vocab_size > 300
+    assert trained.vocab_size > 364
     assert read(tmp_path)["model"]["merges"] == json.loads(library.to_str())["model"]["merges"]
 
 
 @pytest.mark.parametrize("cut", PRE_TOKENIZERS)
 def test_the_cut_has_a_name_in_the_files(corpus: Path, tmp_path: Path, cut: str) -> None:
-    trained = train_tokenizer([corpus], 300, tmp_path, cut=cut)
+    trained = train_tokenizer([corpus], 364, tmp_path, cut=cut)
     assert read(tmp_path, "tokenizer_config.json")["pre_tokenizer"] == cut
     assert name_of(read(tmp_path)) == cut
     assert trained.byte_lengths is not None
     with pytest.raises(DataError, match="--pre-tokenizer gpt9: not known; choose one of qwen2"):
-        train_tokenizer([corpus], 300, tmp_path / "other", cut="gpt9")
+        train_tokenizer([corpus], 364, tmp_path / "other", cut="gpt9")
 
 
 def test_more_words_than_there_is_room_for(corpus: Path, tmp_path: Path) -> None:
@@ -147,3 +147,18 @@ def test_a_sample_learns_from_the_domains_that_have_a_weight(corpus: Path, tmp_p
     alone = train_tokenizer([corpus / "chinese.jsonl"], 400, tmp_path / "alone")
     assert len(trained.encode("那船在")) == len(alone.encode("那船在")) < 4
     assert len(trained.encode("harbour")) == 7
+
+
+def test_the_last_tokens_wait_for_chats_and_change_nothing_else(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trained = train_tokenizer([corpus], 400, tmp_path)
+    names = ["<_user>", "<_system>", "<_bot>", "<_end>", *(f"<_spare_{i}>" for i in range(60))]
+    assert [trained.id_of(name) for name in names] == list(range(336, 400))
+    assert trained.special_ids == {0, 1, 2, 3, *range(336, 400)}
+    assert max(trained.encode("A <_bot> is text, </s> too.")) < 336
+    # The others are those that are learnt without them.
+    merges = read(tmp_path)["model"]["merges"]
+    assert len(merges) == 400 - 324
+    train_tokenizer([corpus], 410, tmp_path / "more")
+    assert read(tmp_path / "more")["model"]["merges"][: len(merges)] == merges

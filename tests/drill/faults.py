@@ -294,7 +294,7 @@ def make_store(folder: Path) -> Path:
     """A small token store."""
     corpus = folder / "code.txt"
     corpus.write_text("".join(CODE.format(i, i * 7 % 101) for i in range(1500)), encoding="utf-8")
-    train_tokenizer([corpus], 300, folder / "tokenizer")
+    train_tokenizer([corpus], 364, folder / "tokenizer")
     return prepare([corpus], folder / "tokenizer", folder / "store", held_out=0.1).path
 
 

@@ -25,12 +25,12 @@ LINE = "In the year {0}, the ship number {1} sailed past the old harbour: 第{0}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small token store of one domain, with 300 tokens in its vocabulary."""
+    """A small token store of one domain, with 364 tokens in its vocabulary."""
     folder = tmp_path_factory.mktemp("examples")
     texts = ["".join(LINE.format(i, i * j % 97) for j in range(9)) for i in range(60)]
     records = (json.dumps({"text": text}, ensure_ascii=False) for text in texts)
     (folder / "corpus.jsonl").write_text("\n".join(records), encoding="utf-8")
-    train_tokenizer([folder / "corpus.jsonl"], 300, folder / "tokenizer")
+    train_tokenizer([folder / "corpus.jsonl"], 364, folder / "tokenizer")
     prepare([folder / "corpus.jsonl"], folder / "tokenizer", folder / "store", held_out=0.1)
     return folder / "store"
 
@@ -59,7 +59,7 @@ def test_nano_runs_with_only_its_paths_given(store: Path, tmp_path: Path, steps:
     assert metrics[-1]["lr"] == saved.optimizer.learning_rate
     evaluations = (out / "evaluation.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in evaluations] == [0, steps]
-    assert saved.model.vocab_size == TokenStore(store).vocab_size == 300
+    assert saved.model.vocab_size == TokenStore(store).vocab_size == 364
 
 
 def test_nano_has_the_shape_it_names() -> None:

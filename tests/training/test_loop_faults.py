@@ -302,7 +302,7 @@ def test_a_start_that_is_not_there(store: TokenStore, tmp_path: Path) -> None:
     fields = run_fields(store.path, tmp_path / "run", start_from=str(tmp_path / "none"))
     with pytest.raises(CheckpointError, match="none: no such checkpoint"):
         resolve_config(fields, "f")
-    config = resolve_run({**fields, "model": MODEL.model_dump() | {"vocab_size": 360}}, "f")
+    config = resolve_run({**fields, "model": MODEL.model_dump() | {"vocab_size": 424}}, "f")
     with pytest.raises(CheckpointError, match="none: no such checkpoint"):
         train(config)
 
@@ -315,7 +315,7 @@ def test_a_start_from_another_model(short: Path, store: TokenStore, tmp_path: Pa
         resolve_config(fields, "f")
     save_checkpoint(tmp_path / "small", fresh_state(MODEL), None, None)
     fields = run_fields(store.path, tmp_path / "run", start_from=str(tmp_path / "small"))
-    with pytest.raises(ConfigError, match=r"vocab_size 40 is less than the token store's 360"):
+    with pytest.raises(ConfigError, match=r"vocab_size 40 is less than the token store's 424"):
         train(resolve_config(fields, "f"))
     assert not (tmp_path / "run").exists()
 

@@ -170,8 +170,8 @@ def _tokenizer_config(tokenizer: Path, context: int) -> str:
     config = {**names, **read_object(tokenizer / SETTINGS)}
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     if find_template(tokenizer) is not None:
-        # Else transformers would cut the template's own marks into letters.
-        config["split_special_tokens"] = False
+        # It would have transformers cut the template's own marks into letters.
+        config.pop("split_special_tokens", None)
     return _as_json({**config, "model_max_length": context})
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from teleflm.cli import clean, mix, score, select
+from teleflm.cli import chats, clean, mix, score, select
 from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
 from teleflm.cli.extras import needing
 from teleflm.cli.out import WIDTH
@@ -49,9 +49,23 @@ def prepare(
             help="Have the executor of this recipe (Slurm, Ray) do it; the store is the same.",
         ),
     ] = None,
+    chat: Annotated[
+        str | None,
+        typer.Option(metavar="TEMPLATE", help=chats.HELP),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="With --chat: what all records are, openai, sharegpt or alpaca; by default each "
+            "shows it itself."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a token store at OUT.")] = False,
 ) -> None:
     """Tokenize a corpus into a token store of Megatron's .bin and .idx files.
+
+    With --chat PATHs hold conversations, each a document, and beside its tokens stands which are to
+    be learnt: those of the assistant's replies, and what ends them.
 
     By record, the domain is metadata.domain, else as by file: the file's name up to the first dot,
     without a shard's number. By folder, it is the folder right below PATH.
@@ -64,6 +78,17 @@ def prepare(
     from teleflm.data.store import TokenStore
     from teleflm.data.store import prepare as prepare_store
 
+    if chat is not None:
+        refused = {
+            "--text-key": text_key != "text",
+            "--weight-key": weight_key is not None,
+            "--executor": executor is not None,
+        }
+        _refuse(refused, "--chat reads conversations whole, on this machine")
+        given = Reading(domain=domain, domain_by=domain_by)
+        chats.prepare(paths, tokenizer, out, chat, format, given, held_out, force, workers)
+        return
+    _refuse({"--format": format is not None}, "it is of conversations, and --chat is not given")
     reading = Reading(text_key, domain, domain_by, weight_key)
     chosen = _executor_of(executor) if executor else None
     if chosen is not None and chosen.kind != "local":
@@ -93,6 +118,15 @@ def prepare(
     _tell(out, store)
 
 
+def _refuse(given: dict[str, bool], why: str) -> None:
+    """Raises DataError for the first option that is given."""
+    from teleflm.errors import DataError
+
+    for name, is_given in given.items():
+        if is_given:
+            raise DataError(f"{name}: {why}; leave it out")
+
+
 def _executor_of(recipe: str) -> "Executor":
     with needing("clean"):
         from teleflm.cleaning.recipe import load_recipe
@@ -111,10 +145,14 @@ def _tell(out: Path, store: "TokenStore") -> None:
 def inspect(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a token store.")],
     samples: Annotated[int, typer.Option(min=0, help="Decoded samples of each domain.")] = 1,
-    sequence_length: Annotated[int, typer.Option(min=1, help="Tokens in a sample.")] = 64,
+    sequence_length: Annotated[
+        int, typer.Option(min=1, help="Tokens in a sample; one of a chat store is a conversation.")
+    ] = 64,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Show what a token store holds: counts by domain and decoded samples.
+
+    In conversations ⟦ and ⟧ enclose what is to be learnt.
 
     Example: teleflm data inspect store --samples 2 --sequence-length 128
     """
@@ -129,7 +167,12 @@ def inspect(
 
 
 def _samples(store: "TokenStore", number: int, length: int) -> list[dict[str, Any]]:
-    """`number` runs of `length` training tokens of each domain, evenly apart."""
+    """`number` runs of `length` training tokens of each domain, evenly apart; of a chat store so
+    many conversations."""
+    if store.kind == "chat":
+        from teleflm.data.chat_store import samples_of
+
+        return samples_of(store, number)
     found = []
     for domain in store.domains:
         tokens = store.train(domain).tokens
@@ -147,6 +190,8 @@ def _print_json(store: "TokenStore", samples: list[dict[str, Any]]) -> None:
 
     content = {
         "path": str(store.path),
+        "kind": store.kind,
+        "template": store.template,
         "vocab_size": store.vocab_size,
         "tokenizer": store.fingerprint,
         "domains": {
@@ -181,9 +226,19 @@ def _print_tables(store: "TokenStore", samples: list[dict[str, Any]]) -> None:
     if samples:
         table = Table(show_lines=True)
         table.add_column("domain", overflow="fold", max_width=16)
-        table.add_column("token", justify="right")
+        place = "conver-\nsation" if store.kind == "chat" else "token"
+        table.add_column(place, justify="right")
         table.add_column("text", overflow="fold")
         for sample in samples:
-            shown = Text(printable(sample["text"]))
+            shown = Text(printable(_marked(sample["text"], sample.get("counted", []))))
             table.add_row(Text(sample["domain"]), f"{sample['position']:,}", shown)
         console.print(table)
+
+
+def _marked(text: str, counted: list[tuple[int, int]]) -> str:
+    """`text` with ⟦ and ⟧ about what counts."""
+    found, before = [], 0
+    for start, end in counted:
+        found += [text[before:start], "⟦", text[start:end], "⟧"]
+        before = end
+    return "".join([*found, text[before:]])

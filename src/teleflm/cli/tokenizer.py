@@ -19,7 +19,7 @@ def train(
         typer.Argument(metavar="PATH", help=CORPUS_HELP),
     ],
     vocab_size: Annotated[
-        int, typer.Option(max=2**31 - 1, help="Tokens in the vocabulary, at least 260.")
+        int, typer.Option(max=2**31 - 1, help="Tokens in the vocabulary, at least 324.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for tokenizer.json and its configuration.")],
     pre_tokenizer: Annotated[

@@ -340,9 +340,16 @@ def with_vocabulary(config: RunConfig, vocab_size: int | None) -> RunConfig:
         return config
     if "vocab_size" in model.model_fields_set:
         if model.vocab_size < vocab_size:
+            way_out = "leave it out to take the store's"
+            if config.start_from is not None:
+                way_out = (
+                    f"the embedding of {config.start_from} has no rows for the others: prepare the "
+                    "data with the checkpoint's own tokenizer; tokens that a chat template needs "
+                    "and the tokenizer lacks take rows that a model has beyond its vocabulary"
+                )
             raise ConfigError(
                 f"model.vocab_size {model.vocab_size} is less than the token store's {vocab_size}; "
-                "leave it out to take the store's"
+                f"{way_out}"
             )
         return config
     update: dict[str, Any] = {"model": model.model_copy(update={"vocab_size": vocab_size})}

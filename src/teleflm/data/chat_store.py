@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,35 @@ def prepare_chat(
         }
         write_whole(aside / STORE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return TokenStore(out)
+
+
+def samples_of(store: TokenStore, number: int) -> list[dict[str, Any]]:
+    """`number` training conversations of each domain, evenly apart: `domain`, `position` (of the
+    conversation), `text`, and `counted`, the stretches [start, end] of its characters that are to
+    be predicted."""
+    found = []
+    for domain in store.domains:
+        train, counted = store.train(domain), store.counted(domain)
+        assert counted is not None, "it is a chat store"
+        shown = min(number, len(train))
+        for i in range(shown):
+            place = i * (len(train) - 1) // max(shown - 1, 1)
+            text, runs = _decoded(store.tokenizer, train.document(place), counted.document(place))
+            found.append({"domain": domain, "position": place, "text": text, "counted": runs})
+    return found
+
+
+def _decoded(
+    tokenizer: Tokenizer, ids: npt.NDArray[np.integer], counted: npt.NDArray[np.integer]
+) -> tuple[str, list[tuple[int, int]]]:
+    """A conversation's text, and which characters of it count."""
+
+    def length(end: int) -> int:
+        return len(tokenizer.decode(ids[:end].tolist(), skip_special_tokens=False))
+
+    edges = np.flatnonzero(np.diff(counted, prepend=0, append=0)).reshape(-1, 2)
+    runs = [(length(start), length(end)) for start, end in edges.tolist()]
+    return tokenizer.decode(ids.tolist(), skip_special_tokens=False), runs
 
 
 def _tell(ready: Outfit) -> None:

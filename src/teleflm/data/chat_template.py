@@ -22,8 +22,9 @@ Span = tuple[int, int]
 
 # Of several templates, the one that transformers takes unless told otherwise.
 _DEFAULT = "default"
-# What transformers takes for a template that marks replies.
-_MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+# What transformers takes for a template that marks replies, and how that ends.
+_MARKED = re.compile(r"\{%(-?)\s*generation\s*(-?)%\}")
+_MARKED_END = re.compile(r"\{%(-?)\s*endgeneration\s*(-?)%\}")
 
 
 class ChatTemplate:
@@ -127,6 +128,12 @@ def find_template(folder: Path) -> str | None:
     if isinstance(told, list):  # several, as older folders have them
         told = {each.get("name"): each.get("template") for each in told}.get(_DEFAULT)
     return told if isinstance(told, str) else None
+
+
+def for_engines(source: str) -> str:
+    """A template that writes the same without marking replies, which not every engine can read."""
+    opened = _MARKED.sub(r"{%\1 if true \2%}", source)
+    return _MARKED_END.sub(r"{%\1 endif \2%}", opened)
 
 
 def _source(folder: Path) -> str:

@@ -11,7 +11,7 @@ from teleflm.data.chat_template import find_template
 from teleflm.data.conversation import PROBE, Conversations
 from teleflm.data.special_ids import end_with
 from teleflm.data.tele_flm_chat import SPARE_TOKENS, TEMPLATES
-from teleflm.data.tokenizer import Tokenizer
+from teleflm.data.tokenizer import Tokenizer, fingerprint_of
 from teleflm.data.tokenizer_files import (
     DEFINITION,
     SETTINGS,
@@ -92,6 +92,28 @@ def outfit(source: Path, template: str, folder: Path) -> Outfit:
     return Outfit(tokenizer, template, renamed, added, stop)
 
 
+def goes_on_from(tokenizer: Tokenizer, before: Tokenizer) -> bool:
+    """Whether `tokenizer` is `before`, or what `outfit` made of it: then all text has the tokens
+    that it had, and a model of the one can go on with the other."""
+    if tokenizer.fingerprint == before.fingerprint:
+        return True
+    old = {token["id"]: token["content"] for token in before.definition.get("added_tokens") or []}
+    new = tokenizer.definition.get("added_tokens") or []
+    names = {
+        token["content"]: old[token["id"]] for token in new if old.get(token["id"]) in SPARE_TOKENS
+    }
+    added = [
+        {**token, "content": names.get(token["content"], token["content"])}
+        for token in new
+        if token["id"] < before.vocab_size
+    ]
+    model = dict(tokenizer.definition["model"])
+    if names:
+        model["vocab"] = {names.get(name, name): index for name, index in model["vocab"].items()}
+    undone = {**tokenizer.definition, "added_tokens": added, "model": model}
+    return fingerprint_of(undone) == before.fingerprint
+
+
 def _text_of(template: str, source: Path) -> str:
     if template in TEMPLATES:
         return TEMPLATES[template]
@@ -128,7 +150,8 @@ def _take_places(
     renamed = list(missing[: len(spare)])
     vocabulary = definition["model"]["vocab"]
     for name, token in zip(renamed, spare, strict=False):
-        vocabulary[name] = vocabulary.pop(token["content"])
+        if token["content"] in vocabulary:  # some trainers have it there as well
+            vocabulary[name] = vocabulary.pop(token["content"])
         token["content"] = name
     added = list(missing[len(spare) :])
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)

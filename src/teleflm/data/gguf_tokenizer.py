@@ -10,7 +10,7 @@ from typing import Any
 
 import tokenizers
 
-from teleflm.data.chat_template import find_template
+from teleflm.data.chat_template import find_template, for_engines
 from teleflm.data.pre_tokenizers import ENGINE_NAMES, engine_name
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import (
@@ -52,7 +52,9 @@ def tokenizer_keys(folder: Path | None, vocab_size: int) -> dict[str, _Value]:
         **_ids(folder, tokenizer),
     }
     template = find_template(folder)
-    return keys if template is None else {**keys, "tokenizer.chat_template": template}
+    if template is None:
+        return keys
+    return {**keys, "tokenizer.chat_template": for_engines(template)}
 
 
 def normalisation(folder: Path | None) -> str | None:

@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from teleflm.data.chat_template import find_template
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedTokens
-from teleflm.data.store import TokenStore
+from teleflm.data.store import CHAT, TokenStore
 from teleflm.data.text_bytes import read_text_bytes
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.errors import DataError
@@ -45,6 +46,11 @@ class Mixture:
     tokenizer: Tokenizer | None
     vocab_size: int | None
 
+    @property
+    def has_chats(self) -> bool:
+        """Whether some of it are conversations."""
+        return any(domain.counted is not None for domain in self.domains)
+
 
 class ReadEpochs(Protocol):
     """A source, and how often it is read once through while the others are as often as they say."""
@@ -73,7 +79,8 @@ def open_domains(path: Paths, tokenizer: str | Path | None = None) -> Mixture:
     `tokenizer` is a tokenizer folder, for prefixes, which come without one.
 
     Raises DataError for sources that cannot be opened, weights or epochs that are not finite or
-    negative or all 0, and parts that were made with different tokenizers.
+    negative or all 0, and parts that were made with different tokenizers or
+    chat templates.
     """
     explicit = Tokenizer.load(Path(tokenizer)) if tokenizer is not None else None
     stores: list[TokenStore] = []
@@ -147,6 +154,7 @@ def _of_store(store: TokenStore, inner: str, name: str, weight: float) -> Domain
 
 
 def _common_tokenizer(stores: Sequence[TokenStore], explicit: Tokenizer | None) -> Tokenizer | None:
+    chats = [store for store in stores if store.kind == CHAT]
     tokenizer = explicit or (stores[0].tokenizer if stores else None)
     for store in stores:
         if tokenizer is not None and store.fingerprint != tokenizer.fingerprint:
@@ -155,4 +163,11 @@ def _common_tokenizer(stores: Sequence[TokenStore], explicit: Tokenizer | None) 
                 f"{store.path} was made with another tokenizer than {other}; prepare it again with "
                 "the same one"
             )
-    return tokenizer
+    for store in chats:
+        if find_template(store.path) != find_template(chats[0].path):
+            raise DataError(
+                f"{store.path} was made with another chat template than {chats[0].path}; prepare "
+                "it again with the same one"
+            )
+    # Of one definition all; and the template lies with this one.
+    return chats[0].tokenizer if chats else tokenizer

@@ -17,6 +17,7 @@ from teleflm.data.special_ids import (
     begin_after_end,
     check_ids,
     copy_for_text,
+    end_with,
     generation_config,
     named_ids,
     several,
@@ -24,6 +25,7 @@ from teleflm.data.special_ids import (
 from teleflm.data.tokenizer_files import (
     DEFINITION,
     SETTINGS,
+    copy_tokenizer,
     has_tokenizer,
     missing_tokenizer,
     special_tokens,
@@ -265,14 +267,18 @@ class Tokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the definition, whatever its key order and white space.
+        """That of the definition; see `fingerprint_of`."""
+        return fingerprint_of(self.definition)
 
-        What it says of truncation and padding, which transformers writes there, is left out.
+    def save_over(self, folder: Path) -> None:
+        """Exchange the tokenizer in `folder`, that of a model which goes on with this one.
+
+        What the model says of generation stays, and its text ends with this one's ends too. Raises
+        DataError for a file that is no JSON object.
         """
-        unused = ("truncation", "padding")
-        content = {k: None if k in unused else v for k, v in self.definition.items()}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        copy_tokenizer(self._folder, folder)
+        write_whole(folder / DEFINITION, self._written)
+        end_with(folder, sorted(self.end_ids))
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer and all that lies with it for text, which AutoTokenizer reads, to
@@ -287,6 +293,17 @@ class Tokenizer:
         write_whole(folder / DEFINITION, self._written)
         if not self.opening and self.eos_id is not None:
             begin_after_end(folder, self._library.id_to_token(self.eos_id), self.eos_id)
+
+
+def fingerprint_of(definition: Mapping[str, Any]) -> str:
+    """SHA-256 of what a tokenizer.json says, whatever its key order and white space.
+
+    What it says of truncation and padding, which transformers writes there, is left out.
+    """
+    unused = ("truncation", "padding")
+    content = {k: None if k in unused else v for k, v in definition.items()}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def check_tokenizer(folder: Path, vocab_size: int) -> None:

@@ -11,6 +11,7 @@ from teleflm.data.find import find_corpus
 from teleflm.data.pre_tokenizers import DEFAULT, pre_tokenizer
 from teleflm.data.sampling import Sample, sampled_texts
 from teleflm.data.sources import Reading
+from teleflm.data.tele_flm_chat import CHAT_TOKENS, SPARE_TOKENS
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import DEFINITION, SETTINGS
 from teleflm.data.unpack import Progress
@@ -23,7 +24,9 @@ UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 # and a text without spaces is a single word, so learning is from parts of it; the tokenizer itself
 # does not cut them.
 LONGEST_WORD = 64
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
+RESERVED_TOKENS = (*CHAT_TOKENS, *SPARE_TOKENS)
+"""The last of the vocabulary, for what a model is tuned to: rows of its embedding that wait."""
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(RESERVED_TOKENS)
 _SETTINGS = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "unk_token": UNK,
@@ -59,7 +62,8 @@ def train_tokenizer(
 
     The same documents give the same file. All 256 bytes are tokens, so every text has an exact
     encoding and `<unk>` is never needed. Where the corpus has too few repeated pairs for
-    `vocab_size`, the tokenizer is smaller: its own `vocab_size` tells.
+    `vocab_size`, the tokenizer is smaller: its own `vocab_size` tells. Its last tokens are the
+    marks of Tele-FLM's chat template and spare ones for those of others.
 
     Args:
         cut: the name of the pre-tokenizer, one of `PRE_TOKENIZERS`.
@@ -67,14 +71,15 @@ def train_tokenizer(
         progress: takes the bytes read; those of the corpus twice where there is a `sample`.
         most_bytes: of distinct words; beyond them rare words are a sample, see `WordCounts`.
 
-    Raises DataError for a vocabulary below 260, a bad corpus (see `iterate_documents`), weights
+    Raises DataError for a vocabulary below 324, a bad corpus (see `iterate_documents`), weights
     that are not those of its domains, an unknown `cut`, and a tokenizer that stands in `out`
     already unless `force`.
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise DataError(
             f"a vocabulary of {vocab_size} is too small: the 256 bytes and "
-            f"{len(SPECIAL_TOKENS)} special tokens need {SMALLEST_VOCABULARY}"
+            f"{len(SPECIAL_TOKENS) + len(RESERVED_TOKENS)} special tokens need "
+            f"{SMALLEST_VOCABULARY}"
         )
     words = pre_tokenizer(cut)
     if (out / DEFINITION).exists() and not force:
@@ -85,7 +90,7 @@ def train_tokenizer(
     library = tokenizers.Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.Split(_BETWEEN, "removed")
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(RESERVED_TOKENS),
         # A word that stands for several is seen that often at once.
         min_frequency=2 * counts.least,
         special_tokens=list(SPECIAL_TOKENS),
@@ -94,6 +99,8 @@ def train_tokenizer(
         show_progress=False,
     )
     library.train_from_iterator(_repeated(counts), trainer)
+    # Behind the learnt ones, which are the same without them.
+    library.add_special_tokens(list(RESERVED_TOKENS))
     library.pre_tokenizer, library.decoder = words, decoders.ByteLevel()
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / DEFINITION, library.to_str(pretty=True))

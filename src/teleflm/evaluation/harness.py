@@ -76,8 +76,11 @@ class HarnessModel(TemplateLM):
         before one; of a chat as its template writes it."""
         if self._talk is not None:
             return self._talk.ids(string)
-        ids = self._tokenizer.encode(string)
-        return ids if add_special_tokens is False else [*self._tokenizer.opening, *ids]
+        return self._text_ids(string, opens=add_special_tokens is not False)
+
+    def _text_ids(self, text: str, opens: bool = True) -> list[int]:
+        ids = self._tokenizer.encode(text)
+        return [*self._tokenizer.opening, *ids] if opens else ids
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         # What a chat's context has for marks, an answer has not.
@@ -122,7 +125,7 @@ class HarnessModel(TemplateLM):
     ) -> list[float]:
         rows, counts, owners = [], [], []
         for number, request in enumerate(requests):
-            ids = np.array(self.tok_encode(request.args[0]), np.int64)
+            ids = np.array(self._text_ids(request.args[0]), np.int64)  # lm-eval makes it no chat
             if not len(ids):
                 continue  # nothing to predict, and nothing to be unlikely
             rolling = Rolling(self._scorer.length, self._prefix, end=None)

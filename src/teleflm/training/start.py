@@ -22,6 +22,7 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.growth import GrowthConfig
 from teleflm.config.model import ModelConfig
 from teleflm.config.run import RunConfig, resolve_run
+from teleflm.data.chat_tokenizer import goes_on_from
 from teleflm.data.mixture import Mixture
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import has_tokenizer
@@ -138,6 +139,8 @@ def check_same_run(config: RunConfig, manifest: Manifest, run_dir: Path) -> None
 def check_same_tokenizer(folder: Path, mixture: Mixture) -> None:
     """Refuse to train on other tokens than the weights know.
 
+    Tokens of a chat template that took rows which waited for them are no others.
+
     Args:
         folder: the tokenizer that the weights were trained with; no such folder says nothing.
         mixture: the run's data.
@@ -147,7 +150,7 @@ def check_same_tokenizer(folder: Path, mixture: Mixture) -> None:
     """
     if mixture.tokenizer is None or not has_tokenizer(folder):
         return
-    if Tokenizer.load(folder).fingerprint != mixture.tokenizer.fingerprint:
+    if not goes_on_from(mixture.tokenizer, Tokenizer.load(folder)):
         raise ConfigError(
             f"data.path: made with another tokenizer than {folder}, which the weights were "
             "trained with; prepare the text with that one"

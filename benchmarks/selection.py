@@ -2,11 +2,11 @@
 
 The set has tasks of 24 kinds, some frequent and some rare, and beside them a fifth of copies and a
 fifth of noise. A model that has read plain text of the same kinds chooses a tenth of it by `data
-select`, and is tuned on that, and on as many records at random, as often as there are seeds. What
-is measured are the kinds and the noise in both, and the loss of replies to other questions: by kind,
-all kinds alike, and as frequent as in the set.
+select`, and is tuned on that, and on as many records at random, for each seed. What is measured are
+the kinds and the noise in both, and the loss of replies to other questions: kinds counted alike, and
+as frequent as in the set.
 
-    python benchmarks/select.py --records 3000 --steps 150 --seeds 3
+    python benchmarks/selection.py --records 3000 --steps 150 --seeds 3
 """
 
 import argparse
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -49,7 +49,7 @@ def train(folder: Path, verb: str, name: str, store: str, steps: int, *more: str
     return folder / name
 
 
-def write(path: Path, records: Sequence[dict[str, object]]) -> None:
+def write(path: Path, records: Sequence[Mapping[str, object]]) -> None:
     """A record a line."""
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 

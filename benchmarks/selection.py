@@ -3,8 +3,8 @@
 The set has tasks of 24 kinds, some frequent and some rare, and beside them a fifth of copies and a
 fifth of noise. A model that has read plain text of the same kinds chooses a tenth of it by `data
 select`, and is tuned on that, and on as many records at random, for each seed. What is measured are
-the kinds and the noise in both, and the loss of replies to other questions: kinds counted alike, and
-as frequent as in the set.
+the kinds and the noise in both, and the loss of replies to other questions: kinds alike, and as
+frequent as in the set.
 
     python benchmarks/selection.py --records 3000 --steps 150 --seeds 3
 """

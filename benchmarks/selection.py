@@ -29,9 +29,15 @@ from teleflm.selection.measure import measure
 from teleflm.selection.samples import Sample
 from teleflm.selection.tokens import Writing
 
-_MODEL = ["hidden_size=64", "intermediate_size=176", "num_attention_heads=4"]
-_MODEL += ["num_key_value_heads=4", "num_hidden_layers=4"]
-_NANO = str(Path(__file__).parents[1] / "examples/nano.yaml")
+_MODEL = {
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+}
+# Of the run over plain text; tuning has a third of it.
+_RATE = 6e-3
 _TESTED = 2000
 
 
@@ -41,11 +47,19 @@ def teleflm(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, text=True, stdout=-1).stdout
 
 
-def train(folder: Path, verb: str, name: str, store: str, steps: int, *more: str) -> Path:
-    """Have a run, without evaluations on the way."""
-    settings = [f"data.path={store}", f"run_dir={name}", f"training.steps={steps}"]
-    settings += ["evaluation.prompts=[]", f"evaluation.every={steps}", *more]
-    teleflm(folder, verb, _NANO, *settings)
+def train(folder: Path, verb: str, name: str, steps: int, rate: float, **more: object) -> Path:
+    """Have a run, evaluated at its end alone."""
+    run = {
+        "run_dir": name,
+        "training": {"steps": steps, "global_batch": 16},
+        "optimizer": {"learning_rate": rate, "matrix_learning_rate": rate},
+        "schedule": {"warmup_steps": 10, "min_ratio": 0.1},
+        "checkpoint": {"every": steps},
+        "evaluation": {"every": steps, "prompts": []},
+        **more,
+    }
+    (folder / "run.yaml").write_text(json.dumps(run))
+    teleflm(folder, verb, "run.yaml")
     return folder / name
 
 
@@ -62,7 +76,8 @@ def base_model(folder: Path, steps: int) -> None:
         folder, *["tokenizer", "train", "--vocab-size", "1024", "--out", "tokenizer", "text.jsonl"]
     )
     teleflm(folder, *["data", "prepare", "--tokenizer", "tokenizer", "--out", "text", "text.jsonl"])
-    train(folder, "train", "base", "text", steps, *(f"model.{key}" for key in _MODEL))
+    data = {"path": "text", "sequence_length": 128}
+    train(folder, "train", "base", steps, _RATE, model=_MODEL, data=data)
 
 
 def losses(run: Path, tested: Sequence[Task]) -> tuple[float, float]:
@@ -104,8 +119,16 @@ def compare(folder: Path, records: list[Task], steps: int, seeds: int) -> None:
             write(folder / "some.jsonl", [task.record() for task in some])
             prepare = "data prepare --chat tele-flm --tokenizer tokenizer --out store some.jsonl"
             teleflm(folder, *prepare.split(), "--force")
-            more = ("start_from=base", f"seed={seed}", "data.sequence_length=128")
-            run = train(folder, "sft", f"{name}-{seed}", "store", steps, *more)
+            run = train(
+                folder,
+                "sft",
+                f"{name}-{seed}",
+                steps,
+                _RATE / 3,
+                start_from="base",
+                seed=seed,
+                data={"path": "store", "sequence_length": 128},
+            )
             found.setdefault(name, []).append(losses(run, tested))
             kinds = len({task.kind for task in some} & KINDS.keys())
             noise = sum(task.noise for task in some) / len(some)

@@ -18,6 +18,8 @@ def facts_of(selection: Selection, samples: Sequence[Sample]) -> dict[str, Any]:
     """Counts of what was kept and left out: in all, by reason, cluster and domain."""
     reasons = Counter(selection.verdicts)
     clusters = selection.clusters[selection.clusters >= 0]
+    domains = Counter(sample.domain for sample in samples)
+    kept = Counter(samples[number].domain for number in selection.kept)
     return {
         "records": len(samples),
         "kept": reasons[KEPT],
@@ -35,11 +37,7 @@ def facts_of(selection: Selection, samples: Sequence[Sample]) -> dict[str, Any]:
             for cluster in range(int(clusters.max()) + 1)
         ],
         "domains": {
-            name: {
-                "records": sum(sample.domain == name for sample in samples),
-                "kept": sum(samples[number].domain == name for number in selection.kept),
-            }
-            for name in sorted({sample.domain for sample in samples})
+            name: {"records": domains[name], "kept": kept[name]} for name in sorted(domains)
         },
     }
 

@@ -127,7 +127,7 @@ def _measured(
         reply.cpu().numpy(),
         target.cpu().numpy(),
         nats.double().cpu().numpy(),
-        sample.bytes * len(target) / int(sample.counted.sum()),
+        sample.bytes * len(target) / max(int(sample.counted.sum()), 1),
     )
 
 

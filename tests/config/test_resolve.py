@@ -83,6 +83,14 @@ def test_models_that_are_not_there(spec: Any) -> None:
         model_fields(spec)
 
 
+def test_a_run_s_file_is_no_model_s(tmp_path: Path) -> None:
+    path = tmp_path / "7b.yaml"
+    path.write_text(yaml.safe_dump({"run_dir": "runs/7b", "model": FIELDS}), encoding="utf-8")
+    for spec in (str(path), {"preset": str(path)}):
+        with pytest.raises(ConfigError, match=r"7b\.yaml: a RUN\.yaml, .* a file of their own$"):
+            resolve_model(spec)
+
+
 def test_a_folder_that_is_no_model_s_is_told_the_ways(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a folder without a config\.json.*start_from"):
         resolve_model(str(tmp_path))

@@ -44,6 +44,19 @@ def test_a_dimension_that_is_none(dimension: dict[str, Any], message: str) -> No
         ({"seeds": []}, "name at least one"),
         ({"space": {"seed": {"choices": [1, 2]}}}, r"space\.seed: give seeds instead"),
         ({"space": {"data.path": {"choices": ["a", "b"]}}}, "on other text a loss cannot be"),
+        (
+            {"space": {"data": {"choices": [{"path": "a"}]}}},
+            r"space\.data: .* data\.path: on other",
+        ),
+        (
+            {"space": {"data.path.en": {"choices": ["a"]}}},
+            r"space\.data\.path\.en: .* on other text",
+        ),
+        ({"space": {"evaluation": {"choices": [{"tokens": 9}]}}}, r"evaluation\.tokens: on other"),
+        (
+            {"space": {**SPACE, "optimizer": {"choices": [{"eps": 1e-8}]}}},
+            r"space\.optimizer\.\w+ and space\.optimizer set the same",
+        ),
         ({"workrs": 2}, "unknown key 'workrs'; did you mean 'workers'"),
     ],
 )
@@ -60,6 +73,15 @@ def test_points_of_a_range() -> None:
     assert Dimension(low=1e-3, high=8e-3).points(whole=False) is None
 
 
+def test_a_narrow_range_keeps_its_values_apart() -> None:
+    narrow = Dimension(low=10_000.1, high=10_000.4)
+    assert len({narrow.rounded(10_000.1 + 0.3 * k / 200) for k in range(201)}) > 100
+    assert narrow.rounded(10_000.39999) == 10_000.4
+    assert Dimension(low=1e-4, high=1e-2, log=True).rounded(0.00123456) == 0.001235
+    points = Dimension(low=0.99994, high=1.00004, steps=3).points(whole=False)
+    assert points == (0.99994, 0.99999, 1.00004)
+
+
 def test_the_run_may_be_a_file_beside_it(tmp_path: Path) -> None:
     fields = sweep_fields(PLACE, tmp_path / "s")
     write_sweep(tmp_path / "run.yaml", {**fields["run"], "run_dir": "elsewhere"})
@@ -71,6 +93,15 @@ def test_the_run_may_be_a_file_beside_it(tmp_path: Path) -> None:
     write_sweep(path, {**fields, "run": {**fields["run"], "run_dir": "x"}})
     with pytest.raises(ConfigError, match=r"run\.run_dir is set by the sweep itself"):
         load_sweep(path)
+
+
+def test_ranges_are_set_in_the_file(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "sweep.yaml", sweep_fields(PLACE, tmp_path / "s"))
+    for override in ("space.optimizer.eps.low=1e-9", "space.optimizer.eps={low: 1e-9, high: 1e-6}"):
+        with pytest.raises(ConfigError, match=r"a range is set in the file, .*sweep\.yaml; on the"):
+            load_sweep(path, [override])
+    config = load_sweep(path, ["space={optimizer.eps: {low: 1e-9, high: 1e-6}}"])
+    assert config.space == {"optimizer.eps": Dimension(low=1e-9, high=1e-6)}
 
 
 def test_it_reads_back_as_it_was_written(tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ def test_each_curve_has_a_level_of_its_own() -> None:
     assert half == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize(("beta", "at_edge"), [(BETA, False), (2.5, True), (0.001, True)])
+def test_a_law_at_the_edge_of_those_searched_is_told(beta: float, at_edge: bool) -> None:
+    curves = [Curve(size, TOKENS, 2.0 + 0.1 * TOKENS**-beta) for size in SIZES]
+    assert fit_tokens(curves).is_at_edge is at_edge
+
+
 def test_the_interval_holds_new_runs() -> None:
     """Runs whose tokens do more or less than others', with noise along their curves."""
     random = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from teleflm.report.sweep import write_sweep_report
+from teleflm.report.sweep import _draw_pair, _Scale, write_sweep_report
 
 DIMENSION = {"low": None, "high": None, "log": False, "steps": None, "choices": None}
 SPACE = {
@@ -76,6 +76,44 @@ def test_surfaces_of_each_pair_and_a_chart_of_each_key(tmp_path: Path) -> None:
     # The best stands first, what has no loss last.
     order = re.findall(r'<tr><th>(\d+)</th><td class="text">(\w+)', text)
     assert (order[0], order[-1]) == (("6", "complete"), ("12", "diverged"))
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([3e-3, 3e-1], ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2"]),
+        ([2.5e-4, 0.2], ["0.0003", "0.001", "0.003", "0.01", "0.03", "0.1"]),
+        ([2e-6, 3e-2], ["1e-05", "0.0001", "0.001", "0.01"]),
+    ],
+    ids=["two decades", "three", "four"],
+)
+def test_a_logarithmic_axis_has_round_values(values: list[float], labels: list[str]) -> None:
+    from matplotlib.figure import Figure
+
+    key = "optimizer.matrix_learning_rate"
+    found = facts([trial(0, 3.0), trial(1, 3.1)])
+    for each, value in zip(found["trials"], values, strict=True):
+        each["values"][key] = value
+    scale = _Scale(found, key)
+    axes = Figure().subplots()
+    axes.set_xlim(*(scale.at(each) for each in found["trials"]))
+    scale.label(axes.xaxis, "")
+    low, high = axes.get_xlim()
+    ticks = [place for place in axes.xaxis.get_majorticklocs() if low <= place <= high]
+    assert axes.xaxis.get_major_formatter().format_ticks(ticks) == labels
+
+
+def test_a_surface_does_not_cut_its_outer_dots() -> None:
+    from matplotlib.figure import Figure
+
+    trials = [trial(n, 4 + (n - 6) ** 2 / 20) for n in range(12)]
+    found = facts(trials)
+    x, y = (_Scale(found, key) for key in ("optimizer.matrix_learning_rate", "schedule.min_ratio"))
+    axes = Figure().subplots()
+    _draw_pair(axes, trials, x, y)
+    (left, right), places = axes.get_xlim(), [x.at(each) for each in trials]
+    assert left < min(places) - 0.05
+    assert max(places) + 0.05 < right
 
 
 @pytest.mark.parametrize(

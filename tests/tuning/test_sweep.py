@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+import yaml
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -409,6 +411,9 @@ def test_more_trials_are_welcome_and_another_sweep_is_not(
         with pytest.raises(ConfigError, match=message):
             run(sweep(store.path, tmp_path / "s", **fields))
     (tmp_path / "s" / "study.db").unlink()
+    with pytest.raises(DataError, match=r"study\.db is gone"):
+        read_sweep(tmp_path / "s")
+    assert not (tmp_path / "s" / "study.db").exists()
     with pytest.raises(ConfigError, match="has a run, or trials whose study is not in the storage"):
         run(config)
 
@@ -463,14 +468,35 @@ def test_storages(store: TokenStore, tmp_path: Path, alone: SweepConfig) -> None
     expected = ended(read_sweep(Path(alone.sweep_dir))[1][:2])
     assert ended(run(config.model_copy(update={"trials": 2}))) == expected
     assert ended(read_sweep(tmp_path / "s")[1]) == expected
-    for storage in ("postgresql://me:secret@host/sweeps", str(tmp_path / "no" / "file.log")):
+    (tmp_path / "points.json").write_text("{}")
+    for storage in (
+        "postgresql://me:secret@host/sweeps",
+        "postgresql://me:secret@host:port/sweeps",
+        str(tmp_path / "no" / "file.log"),
+        str(tmp_path / "points.json"),
+    ):
         with pytest.raises(ConfigError, match="cannot be opened") as refused:
             run(config.model_copy(update={"storage": storage}))
         assert "secret" not in str(refused.value)
+    assert (tmp_path / "points.json").read_text() == "{}"
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "study.db").write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match=r"study\.db: cannot be opened \(.*not a database"):
         run(config.model_copy(update={"sweep_dir": str(tmp_path / "bad"), "storage": None}))
+
+
+def test_a_study_that_no_sweep_made_stays(store: TokenStore, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'others.db'}"
+    theirs = optuna.create_study(storage=storage, study_name="s")
+    theirs.add_trial(create_trial(value=1.0))
+    with pytest.raises(ConfigError, match="the study 's' in its storage has trials that no sweep"):
+        run(sweep(store.path, tmp_path / "s", storage=storage))
+    assert (len(theirs.trials), theirs.user_attrs) == (1, {})
+    (tmp_path / "s" / "config.yaml").write_text(
+        yaml.safe_dump(sweep_fields(store.path, tmp_path / "s", storage=storage))
+    )
+    with pytest.raises(DataError, match="has no study 's' of a sweep"):
+        read_sweep(tmp_path / "s")
 
 
 def test_a_record_is_plain_json(alone: SweepConfig) -> None:

@@ -46,7 +46,7 @@ def predict(
     """Predict the loss of a size that was not trained from six sizes or more that were, with a 90 %
     interval for a new run.
 
-    Example: teleflm predict runs/* --at tele-flm-mup --out prediction.html
+    Example: teleflm predict runs/w* --at wide.yaml --out prediction.html
     """
     if bool(runs) == (points is not None):
         raise ConfigError("from what? Give folders of runs, or --points FILE.json, one of the two")

@@ -106,7 +106,7 @@ def _show(facts: dict[str, Any]) -> None:
     for title in ("loss", "slope", "rough"):
         table.add_column(title, justify="right", no_wrap=True)
     names = [key.rpartition(".")[2] for key in facts["space"]]
-    table.add_column("\n".join(names), overflow="fold")
+    table.add_column("\n· ".join(names), overflow="fold")
     for trial in facts["trials"]:
         mark = " *" if trial["number"] == facts["best_trial"] else ""
         table.add_row(
@@ -115,7 +115,7 @@ def _show(facts: dict[str, Any]) -> None:
             decimal(trial["loss"], 4),
             decimal(trial["slope"], 1),
             decimal(trial["roughness"]),
-            Text("  ".join(map(json_module.dumps, trial["values"].values()))),
+            Text(" · ".join(map(json_module.dumps, trial["values"].values()))),
         )
     Console(width=WIDTH).print(table)
     states = [trial["state"] for trial in facts["trials"]]

@@ -49,7 +49,13 @@ def model_fields(spec: str | Mapping[str, Any]) -> dict[str, Any]:
     if (path / "config.json").is_file():
         return from_huggingface(read_json(path / "config.json"), str(path / "config.json"))
     if path.is_file():
-        return read_yaml(path)
+        fields = read_yaml(path)
+        if "model" in fields:
+            raise ConfigError(
+                f"{spec}: a RUN.yaml, as it has the key 'model', where the fields of a model are "
+                "expected; write hidden_size and the others into a file of their own"
+            )
+        return fields
     if path.is_dir():
         raise ConfigError(
             f"model {spec!r}: a folder without a config.json, so no model folder; `teleflm "

@@ -1,7 +1,9 @@
 """SWEEP.yaml: a run, ranges over some of its keys, and how they are searched."""
 
 import json
+import math
 from collections.abc import Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +25,9 @@ _NOT_SEARCHED = {
     "data.tokenizer": "in other tokens a loss cannot be compared",
     "evaluation.tokens": "on other text a loss cannot be compared",
 }
+
+# Of a value that is tried.
+_DIGITS = 4
 
 
 class Dimension(Strict):
@@ -65,20 +70,30 @@ class Dimension(Strict):
         if self.steps is None:
             return None
         assert self.low is not None and self.high is not None
-        found = []
+        found: list[int | float] = []
         for index in range(self.steps):
             share = index / (self.steps - 1)
             if self.log:
                 value = self.low * (self.high / self.low) ** share
             else:
                 value = self.low + (self.high - self.low) * share
-            found.append(round(value) if whole else short(value))
+            found.append(round(value) if whole else self.rounded(value))
+        if not whole:
+            found[0], found[-1] = float(self.low), float(self.high)
         return tuple(dict.fromkeys(found))
 
+    def rounded(self, value: float) -> float:
+        """A value of a range in four digits, which are easily copied, or in as many more as a
+        narrow one takes; inside of it."""
+        assert self.low is not None and self.high is not None
+        ratio = max(abs(self.low), abs(self.high)) / (self.high - self.low)
+        digits = _DIGITS + max(0, math.floor(math.log10(ratio)))
+        return min(max(float(f"{value:.{digits}g}"), float(self.low)), float(self.high))
 
-def short(value: float) -> float:
-    """A number of four digits, which is easily copied."""
-    return float(f"{value:.4g}")
+
+def _overlap(key: str, other: str) -> bool:
+    """Whether one of two dotted keys is the other, or a part of it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def stored(choice: Any) -> Any:
@@ -119,9 +134,13 @@ class SweepConfig(Strict):
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> "SweepConfig":
-        for key, why in _NOT_SEARCHED.items():
-            if key in self.space:
-                raise ValueError(f"space.{key}: {why}")
+        for key, other in product(self.space, _NOT_SEARCHED):
+            if _overlap(key, other):
+                within = "" if key == other else f"has to do with {other}: "
+                raise ValueError(f"space.{key}: {within}{_NOT_SEARCHED[other]}")
+        for key, other in combinations(self.space, 2):
+            if _overlap(key, other):
+                raise ValueError(f"space.{key} and space.{other} set the same; leave one out")
         if self.sampler == "grid":
             for key, dimension in self.space.items():
                 if dimension.points(whole=False) is None:
@@ -157,6 +176,13 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         except ConfigError as error:
             raise ConfigError(f"{path}: run: {error}") from None
         data["run"].pop("run_dir", None)
+    for override in overrides:
+        # The dots in a range's key are not those of the file's own nesting.
+        if override.startswith("space."):
+            raise ConfigError(
+                f"override {override!r}: a range is set in the file, {path}; on the command line "
+                "only all of them at once, as 'space={KEY: {low: …, high: …}}'"
+            )
     config = build(SweepConfig, apply_overrides(data, overrides), str(path))
     if "run_dir" in config.run:
         raise ConfigError(f"{path}: run.run_dir is set by the sweep itself; leave it out")

@@ -20,6 +20,10 @@ from teleflm.report.prediction import (
     TokenLawFigures,
 )
 
+EDGE = (
+    "the losses fall with tokens more steeply or less than any law that is searched, so what more "
+    "of them do is hardly known; runs of longer and of more lengths would tell"
+)
 _FEWEST_POINTS = 5
 # Of lengths that tell a power with a level, and of sizes that have so many.
 _FEWEST_LENGTHS = 3
@@ -152,13 +156,17 @@ def _shifted(record: PredictionRecord, curves: Sequence[Curve], tokens: float) -
     reach = [hypot(record.prediction - low, half), hypot(high - record.prediction, half)]
     prediction = record.prediction + change
     assert record.token_law is not None, "there are curves"
-    falls = record.token_law.source == FALLING
+    warnings = list(record.warnings)
+    if record.token_law.source == FALLING:
+        warnings.append(FALLS)
+    if fit_tokens(curves).is_at_edge:
+        warnings.append(EDGE)
     return record.model_copy(
         update={
             "law": record.law.model_copy(update={"c": record.law.c + change}),
             "prediction": prediction,
             "interval": (prediction - reach[0], prediction + reach[1]),
             "at": record.at.model_copy(update={"tokens": tokens}),
-            "warnings": (*record.warnings, FALLS) if falls else record.warnings,
+            "warnings": tuple(warnings),
         }
     )

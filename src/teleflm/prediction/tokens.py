@@ -37,6 +37,11 @@ class TokenLaw:
         """By how much the loss changes from so many tokens to so many."""
         return float(self.B * (after**-self.beta - before**-self.beta))
 
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether a steeper or a flatter one than those that are searched would fit better."""
+        return not 1.01 * FLATTEST > -self.beta > 0.99 * STEEPEST
+
 
 def fit_tokens(curves: Sequence[Curve]) -> TokenLaw:
     """The law of all curves; each has two points or more."""

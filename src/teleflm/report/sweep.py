@@ -17,6 +17,8 @@ from teleflm.report.words import decimal
 Facts = dict[str, Any]
 # Losses above this share of the complete trials have one colour: a few bad ones are far off.
 _FULL_COLOUR = 0.75
+# Decades below which 1, 2 and 5 may leave an axis with a single tick.
+_SHORT = 0.8
 # What a surface is drawn through.
 _LEAST_POINTS = 6
 
@@ -74,6 +76,7 @@ class _Scale:
         self.choices = None if numbers else [json.dumps(choice) for choice in choices or []]
         evenly = choices is not None and numbers and min(values) > 0
         self.is_log = bool(space["log"]) or (evenly and max(values) > 8 * min(values))
+        self.decades = math.log10(max(values) / min(values)) if self.is_log else 0.0
 
     def at(self, trial: Facts) -> float:
         """Where a trial stands, on a linear axis."""
@@ -84,16 +87,25 @@ class _Scale:
 
     def label(self, axis: Any, name: str) -> None:
         """Write the ticks of a matplotlib axis."""
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
+        from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
         if self.choices is not None:
             axis.set_ticks(range(len(self.choices)), self.choices)
         else:
-            axis.set_major_locator(MaxNLocator(nbins=4))
+            round_values = _round_values(self.decades)
+            axis.set_major_locator(FixedLocator(round_values) if round_values else MaxNLocator(4))
             axis.set_major_formatter(
                 FuncFormatter(lambda v, _: f"{10**v if self.is_log else v:.2g}")
             )
         axis.set_label_text(name.replace("$", r"\$"), color=MUTED)
+
+
+def _round_values(decades: float) -> list[float]:
+    """Logarithms of ticks that few enough of stand on so many decades; none on a short axis."""
+    if decades < _SHORT:
+        return []
+    digits = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3 else (1,)
+    return [power + math.log10(digit) for power in range(-12, 12) for digit in digits]
 
 
 def _key_chart(facts: Facts, complete: Sequence[Facts], key: str) -> Chart:
@@ -143,6 +155,8 @@ def _draw_pair(axes: Any, complete: Sequence[Facts], x: _Scale, y: _Scale) -> No
         linewidths=2.2,
     )  # fmt: skip
     axes.grid(visible=False)
+    # A filled contour holds an axis to its own edge, which cuts the dots there in two.
+    axes.use_sticky_edges = False
     axes.margins(0.06)
     x.label(axes.xaxis, x.key.rpartition(".")[2])
     y.label(axes.yaxis, y.key.rpartition(".")[2])

@@ -14,7 +14,7 @@ from teleflm.config.sweep import SweepConfig
 from teleflm.errors import ConfigError, DataError
 from teleflm.tuning.criteria import Criteria
 from teleflm.tuning.space import Values, run_of, values_of
-from teleflm.tuning.study import CONFIG, OUTCOME, open_storage, study_name
+from teleflm.tuning.study import CONFIG, DATABASE, OUTCOME, SWEEP, open_storage, study_name
 from teleflm.tuning.transfer import transfer
 
 # With fewer the best tenth of them is one trial, which says nothing of keys.
@@ -35,11 +35,15 @@ def read_sweep(sweep_dir: Path) -> tuple[SweepConfig, list[FrozenTrial]]:
         raise DataError(f"{sweep_dir}: no {CONFIG} in there; name the sweep_dir of a sweep")
     # It may have been moved since.
     config = build(SweepConfig, {**read_yaml(path), "sweep_dir": str(sweep_dir)}, str(path))
+    if config.storage is None and not (sweep_dir / DATABASE).is_file():
+        raise DataError(f"{sweep_dir}: {DATABASE} is gone, and with it what the trials came to")
     storage = open_storage(config)
     name = study_name(config)
     studies = [each for each in storage.get_all_studies() if each.study_name == name]
-    if not studies:
-        raise DataError(f"{sweep_dir}: its storage has no study {name!r}; was the folder renamed?")
+    if not studies or SWEEP not in studies[0].user_attrs:
+        raise DataError(
+            f"{sweep_dir}: its storage has no study {name!r} of a sweep; was the folder renamed?"
+        )
     found = storage.get_all_trials(studies[0]._study_id, deepcopy=False)
     return config, sorted(found, key=lambda trial: trial.number)
 

@@ -18,7 +18,7 @@ from optuna.distributions import (
 
 from teleflm.config.base import set_value
 from teleflm.config.run import RunConfig, with_vocabulary
-from teleflm.config.sweep import Dimension, SweepConfig, short, stored
+from teleflm.config.sweep import Dimension, SweepConfig, stored
 from teleflm.data.mixture import open_domains
 from teleflm.errors import ConfigError
 from teleflm.training.start import resolve_config
@@ -61,10 +61,8 @@ class Axis:
 
     def rounded(self, drawn: Any) -> Any:
         """A drawn value in few digits, inside of the range."""
-        low, high = self.dimension.low, self.dimension.high
-        if self.points is not None or self.is_whole or low is None or high is None:
-            return drawn
-        return min(max(short(drawn), float(low)), float(high))
+        is_short = self.points is not None or self.is_whole
+        return drawn if is_short else self.dimension.rounded(drawn)
 
 
 class Space:

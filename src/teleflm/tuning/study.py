@@ -31,17 +31,19 @@ from teleflm.tuning.sampling import choose, quiet
 from teleflm.tuning.space import Space, Values, values_of
 from teleflm.tuning.trial import Outcome
 
-CONFIG = "config.yaml"
+CONFIG, DATABASE = "config.yaml", "study.db"
 # Another worker begins a trial in a second; at the first one it may be writing the tables.
 _PATIENCE = 120.0
 # Attributes of the study, and of a trial.
-_SWEEP, _DTYPE, _UNSEEN, OUTCOME = "sweep", "dtype", "unseen", "outcome"
+SWEEP, _DTYPE, _UNSEEN, OUTCOME = "sweep", "dtype", "unseen", "outcome"
 _STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "diverged": TrialState.FAIL,
     "invalid": TrialState.FAIL,
 }
+# What each line of a journal begins with.
+_ENTRY = b'{"op_code":'
 # Of the run: what may change while a sweep is under way.
 _MAY_CHANGE = ("run_dir", "seed", "checkpoint", "parallel")
 
@@ -174,13 +176,18 @@ class Study:
         minimize = [StudyDirection.MINIMIZE]
         study = found[0]._study_id if found else self._storage.create_new_study(minimize, name)
         known, now = self._storage.get_study_user_attrs(study), _identity(self._config, self._space)
-        if _SWEEP in known:
-            _check_same(known[_SWEEP], now, self._config)
+        if SWEEP in known:
+            _check_same(known[SWEEP], now, self._config)
+        elif self._storage.get_n_trials(study):
+            raise ConfigError(
+                f"{self._folder}: the study {name!r} in its storage has trials that no sweep made; "
+                "give sweep_dir another name, which is the study's, or another storage"
+            )
         else:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             base = settled_dtype(self._space.base, fast_precision(device))
             self._storage.set_study_user_attr(study, _DTYPE, base.training.dtype)
-            self._storage.set_study_user_attr(study, _SWEEP, now)
+            self._storage.set_study_user_attr(study, SWEEP, now)
         return study
 
 
@@ -196,9 +203,10 @@ def open_storage(config: SweepConfig) -> BaseStorage:
         ConfigError: it cannot be opened.
     """
     quiet()
-    where = config.storage or f"sqlite:///{Path(config.sweep_dir, 'study.db')}"
+    where = config.storage or f"sqlite:///{Path(config.sweep_dir, DATABASE)}"
     try:
         if "://" not in where:
+            _check_journal(Path(where))
             # The default lock is a link that a killed process leaves behind for ever where the path
             # is relative; this one is taken over after half a minute.
             lock = JournalFileOpenLock(where)
@@ -206,13 +214,22 @@ def open_storage(config: SweepConfig) -> BaseStorage:
         # Who reads at the same moment is waited for; the default is 5 seconds.
         arguments = {"timeout": _PATIENCE} if where.startswith("sqlite") else {}
         return RDBStorage(where, engine_kwargs={"connect_args": arguments})
-    except (ImportError, OSError, SQLAlchemyError) as error:
+    except (ImportError, OSError, ValueError, SQLAlchemyError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(
             f"storage {where.partition('@')[2] or where}: cannot be opened ({reason}); give a "
             "database's URL, as postgresql://HOST/NAME, whose driver is installed, or the path of "
             "a journal file"
         ) from None
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that is no journal, to which trials would be appended all the same."""
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(len(_ENTRY))
+        if not _ENTRY.startswith(begin):
+            raise ValueError("not a journal of Optuna's")
 
 
 @contextmanager

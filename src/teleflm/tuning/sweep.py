@@ -116,15 +116,18 @@ def _work_in_processes(
             if (failure or stop.signal_number) and not asked:
                 asked = True
                 ask_to_stop(pool)
-    if isinstance(failure, BrokenProcessPool):
-        raise MachineError(
-            "a worker was killed, as where memory is out; its trial is kept: the same command goes "
-            "on, with fewer workers or a smaller training.micro_batch if it was that"
-        )
-    if stop.signal_number is not None and not (failure and not isinstance(failure, StoppedError)):
-        raise StoppedError(stop.signal_number, f"all trials are saved; {_GOES_ON}")
-    if failure is not None:
-        raise failure
+        # In here: where a worker died, those left wait for work that never comes, and are killed.
+        if isinstance(failure, BrokenProcessPool):
+            raise MachineError(
+                "a worker was killed, as where memory is out; its trial is kept: the same command "
+                "goes on, with fewer workers or a smaller training.micro_batch if it was that"
+            )
+        if stop.signal_number is not None and not (
+            failure and not isinstance(failure, StoppedError)
+        ):
+            raise StoppedError(stop.signal_number, f"all trials are saved; {_GOES_ON}")
+        if failure is not None:
+            raise failure
 
 
 # Of a worker process: how it counts steps for all of them.
@@ -146,5 +149,9 @@ def _work_here(config: SweepConfig, source: str) -> None:
     with stop_request() as stop:
         # Ctrl-C is for the process that started this one, and comes from it as SIGTERM.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        space = Space(config, source)
-        _work(config, space, Study(config, space), _advance, stop)
+        try:
+            space = Space(config, source)
+            _work(config, space, Study(config, space), _advance, stop)
+        finally:
+            # Idle it would die of the next one, with a lock that the others need.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

@@ -88,6 +88,22 @@ def test_domains_packed_files_and_folders(
     assert {record.domain for record in read_conversations([plain], reading=one)} == {"all"}
 
 
+def test_rows_of_parquet_have_all_columns_and_some_are_null(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [openai(ASKED, {**ANSWERED, "weight": 1.0}), {"instruction": "Hi", "output": "Ho"}]
+    parquet.write_table(
+        pyarrow.Table.from_pylist([{**rows[1], **rows[0], "output": None}]), tmp_path / "a.parquet"
+    )
+    names = ("messages", "instruction", "output")
+    filled = [{name: row.get(name) for name in names} for row in rows]
+    parquet.write_table(pyarrow.Table.from_pylist(filled), tmp_path / "b.parquet")
+    found = list(read_conversations([tmp_path]))
+    assert [record.messages for record in found] == [[ASKED, ANSWERED]] * 3
+    assert found[2].where == f"{tmp_path / 'b.parquet'}, row 2"
+
+
 EMPTY = {"role": "assistant", "content": " \n"}
 
 

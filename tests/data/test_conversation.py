@@ -132,15 +132,16 @@ def test_spaces_that_a_tokenizer_cuts_off_the_places_of_its_tokens_count(tmp_pat
 
     from tests.foreign import byte_level
 
-    # As of many: an offset is without the spaces of its token, and that of a line end is empty.
+    # As of many: an offset is without the spaces of its token, and that of a space is empty.
     library = byte_level(SPECIAL, 360)
     library.post_processor = processors.ByteLevel(trim_offsets=True)
     folder = write_tokenizer(tmp_path, library, bos_token="<s>", eos_token="</s>")
-    (folder / "chat_template.jinja").write_text(CHATML)
     tokenizer = Tokenizer.load(folder)
-    talk: Talk = [ASKED[0], {"role": "assistant", "content": "  a\n\n \n b  \n"}]
-    encoded = Conversations(folder, tokenizer).encode(talk)
-    assert counted(encoded, tokenizer) == ["  a\n\n \n b  \n<|im_end|>"]
+    talk: Talk = [ASKED[0], {"role": "assistant", "content": "  a\n\n \n b \n  "}]
+    for name, end in (("chatml", "<|im_end|>"), ("tele-flm-published", "")):
+        (folder / "chat_template.jinja").write_text(ALL[name])
+        encoded = Conversations(folder, tokenizer).encode(talk)
+        assert counted(encoded, tokenizer) == [f"  a\n\n \n b \n  {end}"]
 
 
 def test_replies_that_a_template_marks_without_their_end_have_it(tmp_path: Path) -> None:

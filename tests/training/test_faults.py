@@ -237,7 +237,8 @@ def test_a_spike_is_logged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     other_text(monkeypatch, NOISE)
-    run = train(spiky(store, tmp_path / "run", "log"))
+    # With the weights of the other tests' seed the learnt noise is met again six steps later.
+    run = train(spiky(store, tmp_path / "run", "log", seed=4))
     lines = trajectory(run)
     assert [line["step"] for line in lines if line["fault"] == "spike"] == [12, 14]
     assert not any(line["skipped"] for line in lines)

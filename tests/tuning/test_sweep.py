@@ -442,7 +442,7 @@ Change = Callable[[dict[str, Any]], object]
             r"with data\.sequence_length = 80: .* more than max_position_embeddings 64",
         ),
         (
-            {"model.vocab_size": {"choices": [400, 300]}},
+            {"model.vocab_size": {"choices": [464, 300]}},
             {},
             r"with model\.vocab_size = 300: model\.vocab_size 300 is less than the token store's",
         ),

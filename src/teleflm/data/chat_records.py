@@ -127,7 +127,7 @@ def _recognised(record: dict[str, Any], where: str) -> str:
     if listed is not None:
         first = listed[0] if isinstance(listed, list) and listed else {}
         shown.append("sharegpt" if isinstance(first, dict) and "from" in first else "openai")
-    if "instruction" in record and "output" in record:
+    if all(record.get(name) is not None for name in ("instruction", "output")):
         shown.append("alpaca")
     if len(shown) == 1:
         return shown[0]

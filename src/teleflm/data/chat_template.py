@@ -106,7 +106,7 @@ class ChatTemplate:
     def needs(self, name: str, messages: Messages) -> bool:
         """Whether it writes the token called `name`, as `eos_token`, into a chat that is over."""
         probe = "\N{REPLACEMENT CHARACTER}"
-        return self._written(messages, **{name: probe})[0].count(probe) > 0
+        return probe in self._written(messages, **{name: probe})[0]
 
     def _written(self, messages: Messages, **more: Any) -> tuple[str, list[Span]]:
         settings = {"chat_template": self.source, **self._names, **more}

@@ -1,11 +1,11 @@
-"""teleflm data: clean, prepare, inspect, mix, score."""
+"""teleflm data: clean, prepare, inspect, mix, score, select."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from teleflm.cli import chats, clean, mix, score
+from teleflm.cli import chats, clean, mix, score, select
 from teleflm.cli.corpus import CORPUS_HELP, DOMAIN_BY_HELP, TEXT_KEY_HELP, printable
 from teleflm.cli.extras import needing
 from teleflm.cli.out import WIDTH
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Make token stores, and look into them.")
 app.command()(clean.clean)
 app.command()(mix.mix)
+app.command()(select.select)
 app.add_typer(score.app, name="score")
 
 

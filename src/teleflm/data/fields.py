@@ -92,6 +92,26 @@ def copies_of(record: dict[str, Any], text: str, key: str, where: str) -> int:
     return int(whole) + (int.from_bytes(digest[:8], "big") < rest * 2**64)
 
 
+def number_at(record: Any, key: str, where: str, what: str) -> float:
+    """The number at `key`, with dots for a field of a field; `what` it is, and --WHAT-key the
+    option that names it.
+
+    Raises DataError, with `where`, for one that is missing, null, or no finite number.
+    """
+    try:
+        number = _look_up(record, key)
+    except KeyError:
+        raise DataError(f"{where}: {missing_key(key, field_names(record), what)}") from None
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if not is_number or not math.isfinite(number):
+        said = str(number) if is_number else kind_of(number)
+        raise DataError(
+            f'{where}: the {what} in the field "{key}" is {said}, not a finite number; repair the '
+            f"record, or leave out --{what}-key"
+        )
+    return float(number)
+
+
 def _look_up(record: dict[str, Any], key: str) -> Any:
     """The value at `key`, a field or by dots a field of a field; KeyError where there is none."""
     if key in record:

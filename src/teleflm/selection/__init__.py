@@ -1,0 +1,1 @@
+"""Less is more: of many conversations the few that are good and differ."""

@@ -156,7 +156,7 @@ TRAIN: dict[str, Case] = {
     ),
     "tokens outside the vocabulary": (
         lambda s: ("train", s.run_yaml(data=s.tokens(1, 2, 9), model={"vocab_size": 9})),
-        r"tokens\.bin: token 9 at position \d+ is outside the vocabulary of 9",
+        r"tokens\.bin: token 9 in window \d+ is outside the vocabulary of 9",
     ),
     "vocabulary too small": (
         lambda s: ("train", s.run_yaml(), "model.vocab_size=100"),

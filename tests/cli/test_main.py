@@ -301,7 +301,7 @@ def test_many_ranks_are_for_training(
     monkeypatch.setenv("RANK", "0")
     refused = teleflm("inspect", str(run))
     assert refused.code == 2
-    assert "torchrun starts train, series, grow, verify, import" in refused.err
+    assert "torchrun starts train, sft, series, grow, verify, import" in refused.err
     assert "run teleflm inspect without it" in refused.err
     # What is wrong with the input is wrong for all alike: one says it.
     monkeypatch.setenv("RANK", "3")

@@ -41,8 +41,14 @@ def checkpoint(folder: Path, rows: int, tokenizer: Path) -> Path:
     return folder
 
 
-def trained(store: Path, source: Path, out: Path) -> Path:
-    fields = run_fields(store, out, start_from=str(source), training={"steps": 1})
+def trained(store: Path, source: Path, out: Path, steps: int = 1) -> Path:
+    fields = run_fields(
+        store,
+        out,
+        start_from=str(source),
+        training={"steps": steps},
+        data={"sequence_length": 64},
+    )
     del fields["model"]
     return train(resolve_config(fields, "run"))
 
@@ -98,9 +104,7 @@ def test_spare_rows_of_an_embedding_are_taken_and_others_are_missed(
     assert written == {"eos_token_id": [1, 303], "temperature": 0.5}
     assert (run / "tokenizer" / "chat_template.jinja").read_text() == TEMPLATES["tele-flm"]
     # The run goes on with the tokenizer that it has now.
-    fields = run_fields(store.path, run, start_from=str(spare), training={"steps": 2})
-    del fields["model"]
-    train(resolve_config(fields, "run"))
+    trained(store.path, spare, run, steps=2)
     narrow = checkpoint(tmp_path / "narrow", 303, plain)
     with pytest.raises(
         ConfigError, match=r"303 is less than .* 304; the embedding of .*narrow has"

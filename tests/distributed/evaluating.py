@@ -22,9 +22,9 @@ def evaluate(run: Path, data: Path, tasks: TaskSettings, layout: dict[str, int] 
     asked: list[int] = []
     scores = Scorer.scores
 
-    def counted(scorer: Scorer, rows: Any) -> Any:
+    def counted(scorer: Scorer, rows: Any, *given: Any) -> Any:
         asked.append(len(rows))
-        return scores(scorer, rows)
+        return scores(scorer, rows, *given)
 
     with patch.object(Scorer, "scores", counted):
         found, _ = evaluate_path(

@@ -49,7 +49,7 @@ from teleflm.training.step import train_step
 
 SAME = 1e-5
 FASTER = 1.5
-_RATE = 1e-3
+_RATE = 1e-4
 _BETAS = (0.9, 0.95)
 # As ours, with the marks by which TRL finds the replies.
 _TEMPLATE = (

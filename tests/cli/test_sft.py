@@ -68,6 +68,7 @@ def sft(teleflm: Command, folder: Path, run: Path, *settings: str) -> Outcome:
         f"run_dir={run}",
         "data.sequence_length=64",
         "training.dtype=fp32",
+        "training.global_batch=16",
         "optimizer.learning_rate=1e-2",
         "optimizer.matrix_learning_rate=1e-3",
         *settings,

@@ -136,6 +136,11 @@ def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:
         assert outcome.code == 2 and told in outcome.err, outcome.err
 
 
+def test_eval_takes_no_prompts_for_replies(folder: Path, teleflm: Command) -> None:
+    outcome = teleflm("eval", folder / "nothing", "--data", folder / "chats")
+    assert outcome.code == 2 and "replies alone count" in outcome.err
+
+
 def test_long_conversations_are_cut_and_told(
     folder: Path, tmp_path: Path, teleflm: Command
 ) -> None:

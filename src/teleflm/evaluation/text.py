@@ -12,7 +12,7 @@ from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.find import Corpus, find_corpus
 from teleflm.data.indexed import IndexedTokens
 from teleflm.data.sources import Reading, iterate_documents
-from teleflm.data.store import STORE_FILE, TokenStore
+from teleflm.data.store import CHAT, STORE_FILE, TokenStore
 from teleflm.data.text_bytes import read_text_bytes
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.unpack import Progress
@@ -60,10 +60,15 @@ def open_text(path: Path, tokenizer: Tokenizer | None, whole: bool, reading: Rea
         reading: how documents are read out of records.
 
     Raises:
-        DataError: nothing there that can be read, or a store of another tokenizer.
+        DataError: nothing there that can be read, a store of another tokenizer, or one of chats.
     """
     if (path / STORE_FILE).is_file():
         store = TokenStore(path)
+        if store.kind == CHAT:
+            raise DataError(
+                f"{path}: a chat store, of which replies alone count; a run's evaluation.jsonl has "
+                "their held-out loss and exact_match; give text or a text store with --data"
+            )
         if tokenizer is not None and tokenizer.fingerprint != store.fingerprint:
             raise DataError(
                 f"{path}: made with another tokenizer than the model's; give the text itself, or a "

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from teleflm.checkpoint.load import find_checkpoint
 from teleflm.cli.main import app
+from teleflm.data.loader import Loader
+from teleflm.data.windows import Rows
 from teleflm.files import read_jsonl
 from tests.conftest import Command, Outcome
 
@@ -124,6 +126,24 @@ def test_it_goes_on_within_an_epoch_as_if_never_stopped(
         found = read_jsonl(run / "metrics.jsonl")
         rows.append([{k: v for k, v in row.items() if k not in clocks} for row in found])
     assert rows[0] == rows[1]
+
+
+def test_an_epoch_reads_each_row_once(
+    folder: Path, tmp_path: Path, teleflm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the checkpoint has read before."""
+    seen: list[tuple[str, int]] = []
+    batch = Loader.batch
+
+    def watched(loader: Loader, step: int, *share: int) -> Rows:
+        seen.extend(loader.sources(step))
+        return batch(loader, step, *share)
+
+    monkeypatch.setattr(Loader, "batch", watched)
+    settings = ("training.steps=37", "training.global_batch=4", "evaluation.answers=0")
+    outcome = sft(teleflm, folder, tmp_path / "run", *settings)
+    assert "37 steps of 4 rows read them 1.0 times" in outcome.err
+    assert sorted(seen) == [("talks", row) for row in range(148)]
 
 
 def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:

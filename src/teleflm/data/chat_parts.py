@@ -23,7 +23,7 @@ class ChatCounts(DomainCounts):
 
 
 @dataclass(frozen=True)
-class Row:
+class ConversationTokens:
     """A conversation: its tokens and whether each counts, both (n,), and the bytes of its text."""
 
     tokens: npt.NDArray[np.integer]
@@ -38,7 +38,7 @@ class _Part:
         beside = prefix.with_name(prefix.name + COUNTED_SUFFIX)
         self.files = IndexedWriter(prefix, dtype), IndexedWriter(beside, np.uint8)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ConversationTokens) -> None:
         for file, values in zip(self.files, (row.tokens, row.counted), strict=True):
             file.add(values)
 
@@ -51,12 +51,12 @@ class ChatWriter:
 
     def __init__(self, folder: Path, domain: str, dtype: npt.DTypeLike, share: float) -> None:
         self._share, self._number = share, 0
-        self._waiting: Row | None = None
+        self._waiting: ConversationTokens | None = None
         self._train = _Part(folder / domain, dtype)
         self._held_out = _Part(folder / f"{domain}{HELD_OUT_SUFFIX}", dtype)
         self.counts = ChatCounts()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ConversationTokens) -> None:
         """Take the next conversation of the domain."""
         # One always waits, so that `close` can give the last one to a part that has none.
         if self._waiting is not None:
@@ -64,7 +64,7 @@ class ChatWriter:
         self._waiting = row
         self._number += 1
 
-    def _deal(self, row: Row, held_out: bool) -> None:
+    def _deal(self, row: ConversationTokens, held_out: bool) -> None:
         counts, counted = self.counts, int(row.counted.sum())
         if held_out:
             self._held_out.add(row)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from teleflm.data.chat_parts import COUNTED_SUFFIX, ChatCounts, ChatWriter, Row
+from teleflm.data.chat_parts import COUNTED_SUFFIX, ChatCounts, ChatWriter, ConversationTokens
 from teleflm.data.chat_records import ChatRecord, read_conversations
 from teleflm.data.chat_tokenizer import Outfit, outfit
 from teleflm.data.conversation import Conversations
@@ -143,7 +143,7 @@ def _tell(ready: Outfit) -> None:
         )
 
 
-_Written = tuple[str, Row, int]
+_Written = tuple[str, ConversationTokens, int]
 """A conversation with its domain, and how many of its replies begin within a token."""
 
 
@@ -231,7 +231,7 @@ def _write(records: Sequence[ChatRecord], dtype: npt.DTypeLike) -> list[_Written
         except DataError as error:
             raise DataError(f"{record.where}: {error}") from error
         counted = np.array(encoded.counted, np.uint8)
-        row = Row(np.array(encoded.ids, dtype), counted, encoded.bytes)
+        row = ConversationTokens(np.array(encoded.ids, dtype), counted, encoded.bytes)
         found.append((record.domain, row, encoded.cut))
     return found
 

@@ -1,5 +1,6 @@
 """What a run reads, by its content and not by its paths, so that a later start knows it again."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ class Source:
     Attributes:
         share: sequences of it in every 65,536 of the run; 0 where it is only evaluated.
         tokens: of its training part.
-        digest: of that part, see `IndexedTokens.digest`.
+        digest: of that part, see `IndexedTokens.digest`; of conversations also of which tokens
+            count, and where each begins.
         held_out: the digest of its held-out part, None where it has none.
     """
 
@@ -36,8 +38,17 @@ def identify(domains: Sequence[Domain]) -> dict[str, Source]:
         domain.name: Source(
             share,
             domain.train.tokens.size,
-            domain.train.digest(),
+            _digest(domain),
             domain.held_out.digest() if domain.held_out else None,
         )
         for domain, share in zip(ordered, shares, strict=True)
     }
+
+
+def _digest(domain: Domain) -> str:
+    tokens = domain.train.digest()
+    if domain.counted is None:
+        return tokens
+    lengths = domain.train.lengths.astype("<i8").tobytes()
+    said = f"{tokens} {domain.counted.digest()} ".encode()
+    return hashlib.sha256(said + lengths).hexdigest()

@@ -70,7 +70,7 @@ class Loader:
     ) -> None:
         """Row b of `step` is sequence first_sequence + (step - first_step) * global_batch + b.
 
-        Raises DataError where a domain with a positive weight is shorter than one window.
+        Raises DataError as `training_windows`.
         """
         # By name: the order in which a file happens to list them is no part of the run.
         self._domains = sorted(domains, key=lambda domain: domain.name)
@@ -84,13 +84,6 @@ class Loader:
         self._windows = [
             training_windows(domain, sequence_length, masks) for domain in self._domains
         ]
-        for domain, windows in zip(self._domains, self._windows, strict=True):
-            if domain.weight and not windows.count:
-                raise DataError(
-                    f"{domain.train.path}: {domain.train.tokens.size} tokens are less than one "
-                    f"window of data.sequence_length + 1 = {sequence_length + 1}; add text, "
-                    "shorten the sequences, or list the other domains alone under data.path"
-                )
 
     def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Rows:
         """This rank's share of a step, global_batch // ranks rows.

@@ -37,6 +37,11 @@ class Domain:
     counted: IndexedTokens | None = None
     held_out_counted: IndexedTokens | None = None
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether its documents are conversations."""
+        return self.counted is not None
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -49,7 +54,7 @@ class Mixture:
     @property
     def has_chats(self) -> bool:
         """Whether some of it are conversations."""
-        return any(domain.counted is not None for domain in self.domains)
+        return any(domain.is_chat for domain in self.domains)
 
 
 class ReadEpochs(Protocol):

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from teleflm.data.indexed import IndexedTokens
-from teleflm.data.windows import IGNORED, Row
+from teleflm.data.windows import IGNORED, IntArray, Row
 from teleflm.errors import DataError
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Packed:

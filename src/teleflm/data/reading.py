@@ -11,19 +11,29 @@ from teleflm.errors import DataError
 def masks_documents(domains: Iterable[Domain], asked: bool) -> bool:
     """Whether documents do not see each other: as is asked, and always where some of them are
     conversations, whose rows are read beside those of text."""
-    return asked or any(domain.counted is not None for domain in domains)
+    return asked or any(domain.is_chat for domain in domains)
 
 
 def training_windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windows:
-    """Those of one epoch. Raises DataError where no conversation fits into one."""
-    if domain.counted is not None:
-        packed = Packed(domain.train, domain.counted, sequence_length)
-        if not packed.count:
+    """Those of one epoch. Raises DataError where a domain that is trained on has none."""
+    train, windows = domain.train, _windows(domain, sequence_length, document_mask)
+    if domain.weight and not windows.count:
+        if domain.is_chat:
             raise DataError(
-                f"{domain.train.path}: none of its {len(domain.train):,} conversations has a reply "
-                f"that ends within data.sequence_length {sequence_length}; lengthen it"
+                f"{train.path}: none of its {len(train):,} conversations has a reply that ends "
+                f"within data.sequence_length {sequence_length}; lengthen it"
             )
-        return packed
+        raise DataError(
+            f"{train.path}: {train.tokens.size} tokens are less than one window of "
+            f"data.sequence_length + 1 = {sequence_length + 1}; add text, shorten the sequences, "
+            "or list the other domains alone under data.path"
+        )
+    return windows
+
+
+def _windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windows:
+    if domain.counted is not None:
+        return Packed(domain.train, domain.counted, sequence_length)
     return EndToEnd(domain.train, sequence_length, document_mask)
 
 

@@ -64,6 +64,11 @@ class Run:
         self.step = state.step
         self.first_step = run_start(state.lineage).step
         self.last_step = self.first_step + config.training.steps
+        read = state.lineage[-1].sequences
+        if mixture.has_chats:
+            # Their epochs begin with the run: begun within one of what its parent has read, some
+            # would be read twice before others are once.
+            read -= run_start(state.lineage).sequences
         self.loader = Loader(
             mixture.domains,
             seed=config.seed,
@@ -72,7 +77,7 @@ class Run:
             global_batch=config.training.global_batch,
             vocab_size=state.model.vocab_size,
             first_step=state.lineage[-1].step,
-            first_sequence=state.lineage[-1].sequences,
+            first_sequence=read,
         )
 
     @property

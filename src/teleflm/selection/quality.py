@@ -3,12 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from teleflm.selection.clusters import Places, Vectors
 from teleflm.selection.measure import FloatArray
-
-Vectors = npt.NDArray[np.float32]
-Places = npt.NDArray[np.int64]
 
 # Standard deviations above the median, of logarithms: one good reply of 160 is beyond, were they
 # spread like Gauss's curve.

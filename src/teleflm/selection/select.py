@@ -16,14 +16,12 @@ import torch
 from teleflm.errors import DataError
 from teleflm.model.network import TeleFLM
 from teleflm.selection.adapted import adapted_nats
-from teleflm.selection.clusters import Vectors, directions, find_clusters, pick, shares
+from teleflm.selection.clusters import Places, Vectors, directions, find_clusters, pick, shares
 from teleflm.selection.measure import FloatArray, Measured, measure
 from teleflm.selection.quality import Surprise, likeness, surprise_of
 from teleflm.selection.repeats import goes_round, near_duplicates
 from teleflm.selection.samples import Sample
 from teleflm.selection.tokens import Writing
-
-Places = npt.NDArray[np.int64]
 
 KEPT = "kept"
 DUPLICATE = "near-duplicate"

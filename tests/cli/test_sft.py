@@ -156,9 +156,25 @@ def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:
         assert outcome.code == 2 and told in outcome.err, outcome.err
 
 
-def test_eval_takes_no_prompts_for_replies(folder: Path, teleflm: Command) -> None:
-    outcome = teleflm("eval", folder / "nothing", "--data", folder / "chats")
-    assert outcome.code == 2 and "replies alone count" in outcome.err
+def test_eval_has_the_figures_of_the_run(folder: Path, tmp_path: Path, teleflm: Command) -> None:
+    """Of the replies, whose store is the run's own; and of those beside what it started from."""
+    run = tmp_path / "run"
+    settings = ("training.steps=2", "training.global_batch=4", "evaluation.answers=0")
+    assert sft(teleflm, folder, run, *settings).code == 0
+    *_, own = read_jsonl(run / "evaluation.jsonl")
+    outcome = teleflm("eval", run, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert (found["tokens"], found["bytes"]) == (own["tokens"], own["bytes"])
+    assert found["loss"] == pytest.approx(own["loss"], rel=1e-5)
+    assert found["conversations"] == {"read": 100, "cut": 0, "left_out": 0}
+    assert found["document_mask"] is True
+    outcome = teleflm("eval", run, folder / "nothing", "--compare", "--sequence-length", 17)
+    assert outcome.code == 0, outcome.err
+    assert "nats per token  of replies" in outcome.out
+    assert "65 without one were left out" in outcome.out
+    outcome = teleflm("eval", run, "--sequence-length", 17)
+    assert "longer than 17 tokens: 13 were cut behind their last reply that fits" in outcome.out
 
 
 def test_long_conversations_are_cut_and_told(

@@ -16,6 +16,7 @@ from tests.distributed.resume import (
     train_up_to,
 )
 from tests.distributed.world import World
+from tests.talks import chat_store
 from tests.tiny import run_fields, trajectory
 
 MODEL = {
@@ -115,6 +116,39 @@ def test_from_layout_to_layout_it_is_the_run_of_one_process(
         assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-9)
     assert differences(state_of(run_dir), state_of(alone)) <= 1e-9
     assert counts(state_of(run_dir)) == counts(state_of(alone))
+
+
+def test_conversations_are_gone_on_with_inside_an_epoch(
+    four: World, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    """To the bit on the same layout; then on others as one process does it, to rounding."""
+    chats = chat_store(tmp_path, tokenizer_dir, 60)
+
+    def run_in(name: str) -> dict[str, Any]:
+        data = run_of(chats, tmp_path / name)
+        return {
+            **data,
+            "data": {"path": str(chats.path), "sequence_length": 64},
+            "schedule": {"kind": "linear", "warmup_steps": 2, "total_steps": 7},
+            "checkpoint": {"every": 1, "keep": 9},
+        }
+
+    two = {"tp": 2, "dp_replicate": 2}
+    for steps in (1, 4):  # an epoch is of 27 rows, and a step of 8
+        four.run(train_up_to, run_in("stopped"), steps, two)
+    four.run(train_up_to, run_in("whole"), 4, two)
+    assert trajectory(tmp_path / "stopped") == trajectory(tmp_path / "whole")
+    assert differences(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole")) == 0.0
+    four.run(train_up_to, run_in("stopped"), 6, ALL_AXES)
+    train_up_to(run_in("stopped"), 7, {})
+    train_up_to(run_in("alone"), 7, {})
+    found, right = trajectory(tmp_path / "stopped"), trajectory(tmp_path / "alone")
+    assert [line["loss"] for line in found] == pytest.approx(
+        [line["loss"] for line in right], rel=1e-9
+    )
+    assert [line["lr"] for line in found] == [line["lr"] for line in right]
+    assert differences(state_of(tmp_path / "stopped"), state_of(tmp_path / "alone")) <= 1e-9
+    assert counts(state_of(tmp_path / "stopped")) == counts(state_of(tmp_path / "alone"))
 
 
 def test_a_checkpoint_of_one_process_is_grown_on_many_ranks(

@@ -20,7 +20,11 @@ def told(name: str, facts: Json) -> str:
             f"  {band['first']:>7,} to {band['last']:>7,}  {decimal(band['loss'])}"
             for band in bands
         ]
-    if facts["tokens"]:
+    if facts["conversations"] is not None:
+        read = f"{facts['conversations']['read']:,} conversations"
+        lines.append(f"{facts['tokens']:,} tokens of replies in {read}, {facts['dtype']}")
+        lines += _not_read(facts)
+    elif facts["tokens"]:
         lines.append(
             f"{facts['tokens']:,} tokens of {facts['bytes']:,} bytes, {facts['windows']} windows "
             f"of {facts['sequence_length']:,}, {facts['dtype']}"
@@ -28,11 +32,24 @@ def told(name: str, facts: Json) -> str:
     return "\n".join(lines)
 
 
+def _not_read(facts: Json) -> list[str]:
+    """What of conversations was not."""
+    read = facts["conversations"]
+    if read is None or not read["cut"] + read["left_out"]:
+        return []
+    return [
+        f"longer than {facts['sequence_length']:,} tokens: {read['cut']:,} were cut behind their "
+        f"last reply that fits, {read['left_out']:,} without one were left out"
+    ]
+
+
 def comparison(models: Mapping[str, Json]) -> str:
     """Models beside each other."""
     names = [f"({index})" for index, _ in enumerate(models, start=1)]
     legend = [f"{mark} {printable(name)}" for mark, name in zip(names, models, strict=True)]
-    return "\n".join([*legend, *_lines(["", "", *names], rows(models))])
+    # All read the same text.
+    left = _not_read(next(iter(models.values())))
+    return "\n".join([*legend, *_lines(["", "", *names], rows(models)), *left])
 
 
 def _lines(head: Sequence[str], found: Sequence[Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from teleflm.data.indexed import IndexedTokens
 from teleflm.data.windows import IGNORED, IntArray, Row
@@ -43,7 +44,7 @@ class Packed:
         self._tokens = conversations.lengths.copy()
         long = np.flatnonzero(self._tokens > sequence_length + 1)
         for index in long:
-            self._tokens[index] = self._end_within(int(index))
+            self._tokens[index] = end_within(counted.document(int(index)), sequence_length + 1)
         fitting = np.flatnonzero(self._tokens)
         self.conversations = fitting.size
         self.left_out = self._tokens.size - fitting.size
@@ -69,12 +70,18 @@ class Packed:
         starts[at:] = at
         return Row(tokens, targets, starts)
 
-    def _end_within(self, index: int) -> int:
-        """Tokens up to the end of the last reply that fits into a row; 0 where none does."""
-        counted = self._counted.document(index)[: self._length + 2].astype(bool)
-        # The last of a run of counted tokens; of one that the row cuts through there is none.
-        ends = np.flatnonzero(counted[:-1] & ~counted[1:])
-        return int(ends[-1]) + 1 if ends.size else 0
+
+def end_within(counted: npt.NDArray[np.integer | np.bool_], most: int) -> int:
+    """How many tokens of a conversation there are up to the end of the last reply that ends within
+    the first `most`; 0 where none does.
+
+    Args:
+        counted: whether each counts, (n,), n above `most`.
+    """
+    read = counted[: most + 1].astype(bool)
+    # The last of a run of counted tokens; of one that is cut through there is none.
+    ends = np.flatnonzero(read[:-1] & ~read[1:])
+    return int(ends[-1]) + 1 if ends.size else 0
 
 
 def best_fit(lengths: Sequence[int] | IntArray, size: int) -> list[IntArray]:

@@ -97,7 +97,8 @@ def evaluate_path(
         "data": None if data is None else str(data),
         "sequence_length": reads.length,
         "windows": settings.windowing,
-        "document_mask": _masks_documents(source),
+        # Conversations never see each other.
+        "document_mask": _masks_documents(source) or measured.conversations is not None,
         "dtype": settings.precision,
         **figures,
     }

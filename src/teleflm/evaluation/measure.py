@@ -3,17 +3,25 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import fmean
 
 import numpy as np
 
 from teleflm.data.unpack import Progress
-from teleflm.errors import DataError
+from teleflm.errors import ConfigError, DataError
 from teleflm.evaluation.scorer import Scorer
 from teleflm.evaluation.text import FloatArray, Text
-from teleflm.evaluation.windows import Disjoint, Rolling, Window, Windower, Windowing
+from teleflm.evaluation.windows import (
+    Chats,
+    ChatsRead,
+    Disjoint,
+    Rolling,
+    Window,
+    Windower,
+    Windowing,
+)
 from teleflm.parallel.ranks import Ranks
 
 _FIRST_BAND = 128
@@ -42,6 +50,7 @@ class Measured:
         loss: nats a token over all domains' tokens, None without any.
         tokens, bytes: how much was predicted.
         positions: by position, over all domains.
+        conversations: of chats, of which replies alone are predicted; else None.
         windows: nats and bytes of each window of a domain that has bytes, (windows, 2).
     """
 
@@ -52,6 +61,7 @@ class Measured:
     tokens: int
     bytes: int
     positions: list[Band]
+    conversations: ChatsRead | None = None
     windows: dict[str, FloatArray] = field(default_factory=dict)
 
 
@@ -121,17 +131,26 @@ def measure(
     """Bits per byte of `text`; every rank calls this, and all get the same.
 
     Args:
-        windowing: see `Disjoint` and `Rolling`.
+        windowing: see `Disjoint` and `Rolling`; conversations stand each by itself, see `Chats`.
         progress: takes bytes read of those that `text` has.
         tokens: the most to predict of each domain, in whole windows, of which one is the least.
         document_mask: whether documents that share a window do not see each other.
 
     Raises:
         DataError: a token outside the model's vocabulary, or text without a token to predict.
+        ConfigError: rolling windows of conversations.
     """
     sums: dict[str, _Sums] = {}
+    chats = ChatsRead() if text.is_chat else None
+    if text.is_chat and windowing != "disjoint":
+        raise ConfigError(
+            f"--windows {windowing}: of conversations, each read by itself, the replies alone are "
+            "predicted; leave out --windows"
+        )
 
     def windower() -> Windower:
+        if chats is not None:
+            return Chats(scorer.length, chats)
         if windowing == "disjoint":
             return Disjoint(scorer.length, document_mask)
         return Rolling(scorer.length, text.tokenizer.encode_prompt("")[-1], text.tokenizer.eos_id)
@@ -151,14 +170,23 @@ def measure(
         for place, (window, (nats, _)) in enumerate(zip(batch, found, strict=True)):
             sums[window.domain].add(number * rows + place, window, nats)
     if not sums:
-        raise DataError("the text has no token to predict; give more of it")
+        raise DataError(_nothing(scorer, chats))
     if scorer.ranks > 1:
         parts = Ranks().gathered(lambda: sums)
         sums = {name: _Sums(scorer.length) for name in sums}
         for part in parts:
             for name, of in part.items():
                 sums[name].take(of)
-    return _result(sums)
+    return replace(_result(sums), conversations=chats)
+
+
+def _nothing(scorer: Scorer, chats: ChatsRead | None) -> str:
+    if chats is None:
+        return "the text has no token to predict; give more of it"
+    return (
+        f"none of {chats.read:,} conversations has a reply that ends within {scorer.length:,} "
+        "tokens; lengthen --sequence-length"
+    )
 
 
 def _windows(
@@ -168,18 +196,20 @@ def _windows(
     progress: Progress,
     tokens: int | None,
 ) -> Iterator[Window]:
-    most = math.inf if tokens is None else max(1, tokens // scorer.length)
+    most = math.inf if tokens is None else tokens
     windowers: dict[str, Windower] = {}
-    cut: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
     enough: set[str] = set()
     vocabulary = scorer.model.vocab_size
 
     def admitted(windows: Iterator[Window]) -> Iterator[Window]:
         for window in windows:
-            if cut[window.domain] == most:
+            # The last window of a text is one like the others.
+            size = scorer.length if window.replied is None else len(window.sizes)
+            if taken[window.domain] and taken[window.domain] + size > most:
                 enough.add(window.domain)
                 return
-            cut[window.domain] += 1
+            taken[window.domain] += size
             outside = window.tokens[(window.tokens < 0) | (window.tokens >= vocabulary)]
             if len(outside):
                 raise DataError(

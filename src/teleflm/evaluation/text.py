@@ -26,12 +26,13 @@ class Piece(NamedTuple):
     """A document of a domain: token ids (n,), and bytes of text that each stands for, (n,).
 
     It begins with what the tokenizer puts before a text and ends with its end of text, both of no
-    bytes, as in a token store.
+    bytes, as in a token store. Of a conversation `counted` says which tokens are of replies, (n,).
     """
 
     domain: str
     tokens: IntArray
     sizes: FloatArray
+    counted: npt.NDArray[np.bool_] | None = None
 
 
 class Text(Protocol):
@@ -44,6 +45,10 @@ class Text(Protocol):
     @property
     def bytes(self) -> int:
         """How much `pieces` goes through, for its progress: a store's text, or whole files."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its documents are conversations."""
 
     def pieces(self, progress: Progress, enough: Container[str] = ()) -> Iterator[Piece]:
         """All documents, in a fixed order, but for those of domains of which there is `enough` by
@@ -60,21 +65,16 @@ def open_text(path: Path, tokenizer: Tokenizer | None, whole: bool, reading: Rea
         reading: how documents are read out of records.
 
     Raises:
-        DataError: nothing there that can be read, a store of another tokenizer, or one of chats.
+        DataError: nothing there that can be read, or a store of another tokenizer.
     """
     if (path / STORE_FILE).is_file():
         store = TokenStore(path)
-        if store.kind == CHAT:
-            raise DataError(
-                f"{path}: a chat store, of which replies alone count; a run's evaluation.jsonl has "
-                "their held-out loss and exact_match; give text or a text store with --data"
-            )
         if tokenizer is not None and tokenizer.fingerprint != store.fingerprint:
             raise DataError(
                 f"{path}: made with another tokenizer than the model's; give the text itself, or a "
                 "store that was prepared with the model's tokenizer"
             )
-        return _StoreText(store, whole)
+        return (_StoreChats if store.kind == CHAT else _StoreText)(store, whole)
     corpus = find_corpus([path])
     if whole:
         raise DataError(f"{path}: no token store, so nothing is held out of it; leave out --all")
@@ -91,6 +91,7 @@ class _FileText:
     corpus: Corpus
     tokenizer: Tokenizer
     reading: Reading
+    is_chat = False
 
     @property
     def bytes(self) -> int:
@@ -113,6 +114,7 @@ class _FileText:
 class _StoreText:
     store: TokenStore
     whole: bool
+    is_chat = False
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -148,6 +150,47 @@ class _StoreText:
             known = read_text_bytes(self.store.path / f"{name}{HELD_OUT_SUFFIX}", held_out)
             even = counts.held_out_bytes * held_out.lengths / held_out.tokens.size
             yield name, held_out, even if known is None else known
+
+
+@dataclass(frozen=True)
+class _StoreChats:
+    store: TokenStore
+    whole: bool
+    is_chat = True
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.store.tokenizer
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for *_, size in self._parts())
+
+    def pieces(self, progress: Progress, enough: Container[str] = ()) -> Iterator[Piece]:
+        lengths = self.tokenizer.byte_lengths
+        for domain, part, counted, size in self._parts():
+            read = 0
+            for index in range(len(part)):
+                if domain in enough:
+                    break
+                tokens = part.document(index).astype(np.int64)
+                # Of a conversation nobody knows the bytes of what counts by itself.
+                sizes = np.zeros(len(tokens)) if lengths is None else lengths[tokens].astype(float)
+                yield Piece(domain, tokens, sizes, counted.document(index).astype(bool))
+                until = size * int(part.offsets[index + 1]) // part.tokens.size
+                progress(until - read)
+                read = until
+            progress(size - read)
+
+    def _parts(self) -> Iterator[tuple[str, IndexedTokens, IndexedTokens, int]]:
+        """Domains with the tokens of a part, whether they count, and the bytes of its text."""
+        store = self.store
+        for name, counts in store.domains.items():
+            train = (store.train(name), store.counted(name), counts.bytes)
+            held_out = (store.held_out(name), store.held_out_counted(name), counts.held_out_bytes)
+            for part, counted, size in (train, held_out) if self.whole else (held_out,):
+                assert counted is not None, "a chat store has them"
+                yield name, part, counted, size
 
 
 def _sizes(tokenizer: Tokenizer, tokens: IntArray, text: slice, size: float) -> FloatArray:

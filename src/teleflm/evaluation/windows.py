@@ -1,11 +1,13 @@
 """Windows of documents: what the model reads at once, and which of its predictions count."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from teleflm.data.packed import end_within
 from teleflm.evaluation.text import FloatArray, IntArray, Piece
 
 Windowing = Literal["disjoint", "rolling"]
@@ -20,6 +22,7 @@ class Window(NamedTuple):
         sizes: bytes of text that the targets stand for, (n,).
         starts: where documents do not see each other, the place at which that of each token begins,
             (n + 1,).
+        replied: of a conversation which targets are of replies, (n,); they alone count.
     """
 
     domain: str
@@ -27,11 +30,14 @@ class Window(NamedTuple):
     first: int
     sizes: FloatArray
     starts: IntArray | None = None
+    replied: npt.NDArray[np.bool_] | None = None
 
     @property
     def counted(self) -> npt.NDArray[np.bool_]:
         """Which predictions count, (n,): none of a token that it would take another document to
         predict."""
+        if self.replied is not None:
+            return self.replied
         places = np.arange(len(self.sizes))
         counted = places >= self.first
         return counted if self.starts is None else counted & (self.starts[1:] <= places)
@@ -101,6 +107,42 @@ class Rolling:
             yield Window(
                 piece.domain, tokens[begin : end + 1], start - begin, piece.sizes[begin:end]
             )
+
+    def end(self) -> Iterator[Window]:
+        yield from ()
+
+
+@dataclass
+class ChatsRead:
+    """How many conversations were read, and how many of them were cut and left out."""
+
+    read: int = 0
+    cut: int = 0
+    left_out: int = 0
+
+
+class Chats:
+    """Conversations, each by itself, as a model that is tuned on them reads them: one that is
+    longer than a window is cut behind the last reply that fits, and left out where none does.
+
+    `count` takes them as they are read.
+    """
+
+    def __init__(self, length: int, count: ChatsRead) -> None:
+        self._most, self._count = length + 1, count
+
+    def add(self, piece: Piece) -> Iterator[Window]:
+        assert piece.counted is not None, "of a conversation it is known"
+        end = len(piece.tokens)
+        if is_long := end > self._most:
+            end = end_within(piece.counted, self._most)
+        if end:
+            tokens, sizes = piece.tokens[:end], piece.sizes[1:end]
+            yield Window(piece.domain, tokens, 0, sizes, replied=piece.counted[1:end])
+        # Not reached where the window was one too many.
+        self._count.read += 1
+        self._count.cut += is_long and end > 0
+        self._count.left_out += not end
 
     def end(self) -> Iterator[Window]:
         yield from ()

@@ -48,8 +48,8 @@ class Row(NamedTuple):
 
 
 def rows(models: Mapping[str, Json]) -> list[Row]:
-    """Bits per byte of each domain and their mean, then each metric of each task, of models by
-    their names; what is not known of one is a dash."""
+    """Bits per byte of each domain and their mean, the loss of conversations, then each metric of
+    each task, of models by their names; what is not known of one is a dash."""
     facts = list(models.values())
     found = []
     for domain in _union([each["bpb"] for each in facts]):
@@ -65,6 +65,10 @@ def rows(models: Mapping[str, Json]) -> list[Row]:
     if found:
         means = [Figure(each["bpb_mean"]) for each in facts]
         found.append(Row("bits per byte", "mean of domains", means))
+    if any(each.get("conversations") for each in facts):
+        # What has no bytes is told by it alone.
+        losses = [Figure(each["loss"]) for each in facts]
+        found.append(Row("nats per token", "of replies", losses))
     tasks = [each.get("tasks", {}) for each in facts]
     for name in _union(tasks):
         mine = [each.get(name, {}) for each in tasks]

@@ -64,7 +64,7 @@ def prepare(
     if ranks.many:
         mesh = build_mesh(layout, ranks.rank, device, config.faults.timeout)
     held = regions(layout, config.final_model, ranks.rank) if ranks.many else None
-    sources = common_sources(mixture, ranks)
+    sources = common_sources(mixture, ranks, config.data.document_mask)
     found = newest_whole_checkpoint(directory, held)
     if found is not None:
         manifest, state = found

@@ -12,13 +12,16 @@ from teleflm.parallel.ranks import Ranks
 Sources = Mapping[str, Source]
 
 
-def common_sources(mixture: Mixture, ranks: Ranks) -> dict[str, Source]:
-    """What all ranks read; each looks at its own files, which may lie on a disk of its own.
+def common_sources(
+    mixture: Mixture, ranks: Ranks, document_mask: bool = False
+) -> dict[str, Source]:
+    """What all ranks read, with or without a document mask; each looks at its own files, which may
+    lie on a disk of its own.
 
     Raises:
         DataError: two ranks read something else.
     """
-    found = ranks.gathered(lambda: identify(mixture.domains))
+    found = ranks.gathered(lambda: identify(mixture.domains, document_mask))
     for rank, sources in enumerate(found):
         if told := difference(found[0], sources):
             raise DataError(
@@ -72,7 +75,7 @@ def difference(saved: Sources, now: Sources) -> str | None:
         if old.tokens != new.tokens:
             return f"domain {name!r} has {old.tokens:,} tokens there, {new.tokens:,} here"
         if old.digest != new.digest:
-            return f"domain {name!r} has as many tokens, but others"
+            return f"domain {name!r} has as many tokens, but others, or parted otherwise"
     # After the text itself, whose size is a store's weight.
     for name, old in before.items():
         new = after[name]

@@ -45,6 +45,11 @@ def chat_of(folder: Path, new: int = 8, system: str | None = None) -> Chat:
 
 def expected(folder: Path, text: str, new: int = 8) -> str:
     """The greedy answer to a chat as the template writes it, its marks as tokens."""
+    return greedy(folder, text, new)[0]
+
+
+def greedy(folder: Path, text: str, new: int = 8) -> tuple[str, bool]:
+    """The same, and whether it is cut off."""
     tokenizer = Tokenizer.load(folder)
     network = open_state(folder).network()
     ids: list[int] = []
@@ -54,17 +59,19 @@ def expected(folder: Path, text: str, new: int = 8) -> str:
         ids += [mark, *tokenizer.encode(part)]
     absent = tokenizer.absent_ids(network.config.vocab_size)
     (answer,) = generate(network, [ids], new, ends=tokenizer.end_ids, absent=absent)
-    return tokenizer.decode_after(ids, answer)
+    return tokenizer.decode_after(ids, answer), answer[-1] not in tokenizer.end_ids
 
 
 def test_answers_follow_the_template_and_what_was_said(folder: Path, talk: Talk) -> None:
-    first = expected(folder, "<s>user: A ship\n<s>assistant:")
+    first, is_cut = greedy(folder, "<s>user: A ship\n<s>assistant:")
     chat = f"<s>user: A ship\n<s>assistant: {first}\n<s>user: 那船\n<s>assistant:"
-    second = expected(folder, chat)
+    # What it says to what it has never read is another thing on another processor.
+    second, second_is_cut = greedy(folder, chat)
     outcome = talk("A ship", "", "那船", "/reset", "A ship", "/quit", "unread")
     assert outcome.code == 0, outcome.err
     assert outcome.out == f"{first}\n{second}\n{first}\n"
-    assert outcome.err.count("cut off by --max-new-tokens") == 3
+    assert is_cut
+    assert outcome.err.count("cut off by --max-new-tokens") == 2 + second_is_cut
 
 
 def test_a_system_message_comes_first(folder: Path, talk: Talk) -> None:
@@ -103,11 +110,13 @@ def test_an_interrupted_answer_is_part_of_the_chat(folder: Path) -> None:
 
 
 def test_draws_differ_from_turn_to_turn_and_not_from_run_to_run(talk: Talk) -> None:
-    options = ("--max-new-tokens", 12, "--temperature", 1.5, "--seed", 3)
+    # So hot that what the model knows by heart has little say.
+    options = ("--max-new-tokens", 12, "--temperature", 5, "--seed", 3)
+    first = talk("A ship", options=options).out
     lines = ("A ship", "/reset", "A ship")
-    first, second = talk(*lines, options=options).out.splitlines()
-    assert first != second
-    assert talk(*lines, options=options).out.splitlines() == [first, second]
+    both = talk(*lines, options=options).out
+    assert both.startswith(first) and both != first + first
+    assert talk(*lines, options=options).out == both
 
 
 def test_what_somebody_writes_is_no_mark(folder: Path) -> None:

@@ -146,10 +146,42 @@ def test_an_epoch_reads_each_row_once(
     assert sorted(seen) == [("talks", row) for row in range(148)]
 
 
+def test_conversations_that_are_evaluated_alone_change_nothing_of_the_run(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    """Of text by a model that has read some, be they too long for a row, too."""
+    text, weighted = [str(folder / "text"), 1.0], [str(folder / "chats"), 0.0]
+    rows = []
+    for name, sources in (("alone", {"text": text}), ("beside", {"text": text, "chats": weighted})):
+        outcome = teleflm(
+            *("train", folder / "train.yaml", f"run_dir={tmp_path / name}", "training.steps=3"),
+            *(f"start_from={folder / 'nothing'}", f"data.path={json.dumps(sources)}", "model=null"),
+            *("data.sequence_length=4", "schedule.warmup_steps=1", "evaluation.answers=0"),
+        )
+        assert outcome.code == 0, outcome.err
+        rows.append([row["loss"] for row in read_jsonl(tmp_path / name / "metrics.jsonl")])
+    assert rows[0] == rows[1]
+
+
+def test_text_beside_conversations_is_evaluated_as_it_was_trained_on(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    both = {"chats": [str(folder / "chats"), 1.0], "text": [str(folder / "text"), 1.0]}
+    run = tmp_path / "run"
+    settings = (f"data.path={json.dumps(both)}", "training.steps=1", "evaluation.answers=0")
+    assert sft(teleflm, folder, run, *settings).code == 0
+    outcome = teleflm("eval", run, "--data", folder / "text", "--json")
+    assert json.loads(outcome.out)["document_mask"] is True
+
+
 def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:
     for setting, told in (
         ("start_from=null", "start_from is missing"),
         (f"data.path={folder / 'text'}", "no conversations in"),
+        (
+            f"data.path={{chats: [{folder / 'chats'}, 0], text: [{folder / 'text'}, 1]}}",
+            f"no conversations in {folder / 'text'}, which is trained on",
+        ),
         ("data.sequence_length=4", "none of its 300 conversations has a reply that ends within"),
     ):
         outcome = sft(teleflm, folder, tmp_path / "run", setting)

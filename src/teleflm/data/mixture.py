@@ -52,9 +52,9 @@ class Mixture:
     vocab_size: int | None
 
     @property
-    def has_chats(self) -> bool:
-        """Whether some of it are conversations."""
-        return any(domain.is_chat for domain in self.domains)
+    def trains_on_chats(self) -> bool:
+        """Whether some of what it trains on are conversations."""
+        return any(domain.is_chat and domain.weight for domain in self.domains)
 
 
 class ReadEpochs(Protocol):

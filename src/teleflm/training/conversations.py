@@ -27,10 +27,11 @@ def resolve_tuning(data: dict[str, Any], source: str) -> RunConfig:
             "`teleflm train` to train from nothing"
         )
     config = resolve_config(data, source)
-    if not any(_is_chat(place) for place in config.data.sources):
+    places = config.data.trained_on
+    if not any(_is_chat(place) for place in places):
         raise ConfigError(
-            f"{source}: data.path: no conversations in {', '.join(config.data.sources)}; make them "
-            "with: teleflm data prepare --chat tele-flm --tokenizer DIR --out STORE PATH…"
+            f"{source}: data.path: no conversations in {', '.join(places)}, which is trained on; "
+            "make them with: teleflm data prepare --chat tele-flm --tokenizer DIR --out STORE PATH…"
         )
     return config
 
@@ -46,7 +47,7 @@ def tell_conversations(run: Run) -> None:
     config, steps = run.config, run.config.training.steps
     length, batch = config.data.sequence_length, config.training.global_batch
     for name, windows in run.loader.windows.items():
-        if not isinstance(windows, Packed):
+        if not isinstance(windows, Packed) or not run.sources[name].share:
             continue
         times = steps * batch * run.sources[name].share / BLOCK / windows.count
         _tell(

@@ -18,6 +18,7 @@ from teleflm.data.loader import Loader
 from teleflm.data.windows import Rows
 from teleflm.files import read_jsonl
 from tests.conftest import Command, Outcome
+from tests.data.chats import CHATML
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = {
@@ -172,6 +173,26 @@ def test_text_beside_conversations_is_evaluated_as_it_was_trained_on(
     assert sft(teleflm, folder, run, *settings).code == 0
     outcome = teleflm("eval", run, "--data", folder / "text", "--json")
     assert json.loads(outcome.out)["document_mask"] is True
+
+
+def test_eval_by_another_template(folder: Path, tmp_path: Path, teleflm: Command) -> None:
+    """Whose marks took the places of tokens that waited: text has the tokens that it had."""
+    chatml, store = tmp_path / "chatml.jinja", tmp_path / "store"
+    chatml.write_text(CHATML)
+    prepared = teleflm(
+        *("data", "prepare", "--chat", chatml, "--tokenizer", folder / "tokenizer"),
+        *("--out", store, folder / "talks.jsonl"),
+    )
+    assert prepared.code == 0, prepared.err
+    run, settings = tmp_path / "run", ("training.steps=1", "evaluation.answers=0")
+    assert sft(teleflm, folder, run, f"data.path={store}", *settings).code == 0
+    outcome = teleflm("eval", folder / "nothing", run, "--data", store, "--compare")
+    assert outcome.code == 0, outcome.err
+    assert "template" not in outcome.err
+    assert teleflm("eval", run, "--data", folder / "text").code == 0
+    outcome = teleflm("eval", run, "--data", folder / "chats")
+    assert outcome.code == 0, outcome.err
+    assert f"{folder / 'chats'} is written by another chat template than that of" in outcome.err
 
 
 def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:

@@ -90,7 +90,13 @@ def _compared(
     has_end = reply[-1] in ends
     # A reply without an end goes on for ever, and is as long as the other.
     written = list(new) if has_end else list(new)[: len(reply)]
-    text, expected = (tokenizer.decode(ids).strip() for ids in (written, list(reply)))
+
+    def said(ids: Sequence[int]) -> str:
+        # A mark within an answer is one word more.
+        own = ids[:-1] if ids and ids[-1] in ends else ids
+        return tokenizer.decode(own, skip_special_tokens=False).strip()
+
+    text, expected = said(written), said(reply)
     is_over = not has_end or written[-1] in ends
     return Answer(
         prompt=tokenizer.decode(list(prompt), skip_special_tokens=False),

@@ -163,6 +163,25 @@ def test_spare_tokens_take_the_names_that_are_missing(
     assert Conversations(made.path, made.tokenizer).stop == 3
 
 
+def test_marks_that_a_template_puts_together_are_tokens(talks: Path, tmp_path: Path) -> None:
+    """And what it is put together of is none, nor is a byte-order mark before it."""
+    spare = ["<s>", "</s>", *(f"<_spare_{number}>" for number in range(9))]
+    folder = write_tokenizer(tmp_path / "spare", byte_level(spare, 320), eos_token="</s>")
+    for number, mark in enumerate(
+        ("<|{{ m.role }}|>", "<|{{m.role}}|>", "{{ '<|' + m.role + '|>' }}")
+    ):
+        template = tmp_path / f"{number}.jinja"
+        turn = f"{mark}{{{{ m.content }}}}<|end|>"
+        text = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+        asks = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        template.write_text(text + asks, encoding="utf-8-sig")
+        made = prepare_chat([talks], folder, tmp_path / f"{number}", str(template))
+        names = [token["content"] for token in made.tokenizer.definition["added_tokens"]]
+        marks = {f"<|{name}|>" for name in ("end", "assistant", "user", "system", "tool")}
+        assert {name for name in names if name.startswith("<|")} == marks
+        assert made.train("a").document(0)[0] in map(made.tokenizer.id_of, marks)
+
+
 def test_the_published_form_is_told_to_have_no_end(
     talks: Path, tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from teleflm.data.chat_store import prepare_chat
 from teleflm.data.mixture import open_domains
 from teleflm.evaluation import answers as module
 from teleflm.evaluation.answers import Answer, answers
@@ -55,3 +56,13 @@ def test_only_the_reply_itself_is_exact(chats: Path, monkeypatch: pytest.MonkeyP
         found = answered(chats, monkeypatch, write)
         assert found and all(answer.is_exact is exact for answer in found), name
         assert all(answer.expected.isdigit() for answer in found)
+
+
+def test_a_reply_without_a_question_is_not_asked_for(
+    chats: Path, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = "{% for m in messages if m.role == 'assistant' %}{{ m.content }}<_end>{% endfor %}"
+    (tmp_path / "replies.jinja").write_text(replies)
+    talks, template = chats.parent / "talks.jsonl", tmp_path / "replies.jinja"
+    store = prepare_chat([talks], tokenizer_dir, tmp_path / "store", str(template))
+    assert answered(store.path, monkeypatch, list) == []

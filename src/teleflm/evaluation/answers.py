@@ -77,9 +77,11 @@ def _asked(domain: Domain, number: int, context: int) -> list[tuple[list[int], l
     for index in fitting[np.linspace(0, len(fitting) - 1, min(number, len(fitting)), dtype=int)]:
         ids, counts = held_out.document(index), counted.document(index)
         end = int(np.flatnonzero(counts)[-1]) + 1
-        # Behind the last token before it that does not count.
-        begin = int(np.flatnonzero(counts[:end] == 0)[-1]) + 1
-        found.append((ids[:begin].tolist(), ids[begin:end].tolist()))
+        # Behind the last token before it that does not count; where none is there is no question.
+        before = np.flatnonzero(counts[:end] == 0)
+        if before.size:
+            begin = int(before[-1]) + 1
+            found.append((ids[:begin].tolist(), ids[begin:end].tolist()))
     return found
 
 

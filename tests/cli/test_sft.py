@@ -147,6 +147,47 @@ def test_an_epoch_reads_each_row_once(
     assert sorted(seen) == [("talks", row) for row in range(148)]
 
 
+def prepared(teleflm: Command, folder: Path, out: Path, sizes: list[int]) -> Path:
+    """A store of conversations, with questions of so many letters."""
+    talks = [
+        [{"role": "user", "content": "?" * size}, {"role": "assistant", "content": "."}]
+        for size in sizes
+    ]
+    lines = (json.dumps({"messages": talk}) for talk in talks)
+    (out / "made.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    outcome = teleflm(
+        *("data", "prepare", "--chat", "tele-flm", "--tokenizer", folder / "tokenizer"),
+        *("--out", out / "made", out / "made.jsonl"),
+    )
+    assert outcome.code == 0, outcome.err
+    return out / "made"
+
+
+def test_epochs_of_conversations_are_those_of_their_rows(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    """However full they are."""
+    wide = prepared(teleflm, folder, tmp_path, [36] * 40)
+    epochs = {
+        "made": {"path": str(wide), "epochs": 2},
+        "talks": {"path": str(folder / "chats"), "epochs": 1},
+    }
+    run = tmp_path / "run"
+    outcome = sft(teleflm, folder, run, f"data.path={json.dumps(epochs)}", "training.steps=14")
+    assert outcome.code == 0, outcome.err
+    assert (
+        "talks: 300 conversations in 148 rows of 64 tokens; 14 steps of 16 rows read them 1.0"
+        in (outcome.err)
+    )
+    assert "made: 39 conversations in 39 rows of 64 tokens; 14 steps of 16 rows read them 2.0" in (
+        outcome.err
+    )
+    outcome = teleflm("data", "mix", run / "config.yaml", "--tokens", 14 * 16 * 64, "--json")
+    domains = json.loads(outcome.out)["domains"]
+    assert domains["talks"]["epochs"] == pytest.approx(224 / 226)
+    assert domains["made"]["epochs"] == pytest.approx(2 * 224 / 226)
+
+
 def test_conversations_that_are_evaluated_alone_change_nothing_of_the_run(
     folder: Path, tmp_path: Path, teleflm: Command
 ) -> None:
@@ -240,3 +281,15 @@ def test_long_conversations_are_cut_and_told(
         "longer than a row: 49 of them are cut behind a reply, and 208 more are left out"
         in outcome.err
     )
+    assert "held-out" not in outcome.err
+
+
+def test_held_out_conversations_of_which_none_fits_are_told(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    # Of so few the last one is held out.
+    store = prepared(teleflm, folder, tmp_path, [*[9] * 8, 90])
+    settings = (f"data.path={store}", "training.steps=1")
+    outcome = sft(teleflm, folder, tmp_path / "run", *settings)
+    assert outcome.code == 0, outcome.err
+    assert "made: none of 1 held-out conversations has a reply that ends within" in outcome.err

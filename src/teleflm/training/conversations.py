@@ -61,6 +61,15 @@ def tell_conversations(run: Run) -> None:
             )
         if run.ranks.many and config.evaluation.answers:
             _tell(f"{name}: held-out conversations are answered on one process only; left out")
+    for domain in run.mixture.domains:
+        held_out, counted = domain.held_out, domain.held_out_counted
+        if held_out is None or counted is None:
+            continue
+        if not Packed(held_out, counted, length).count:
+            _tell(
+                f"{domain.name}: none of {len(held_out):,} held-out conversations has a reply that "
+                "ends within a row, so nothing of them is evaluated"
+            )
 
 
 def _tell(line: str) -> None:

@@ -68,7 +68,7 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
         StoppedError: SIGINT or SIGTERM, after the work so far was saved.
     """
     keep_freed_memory()
-    mixture = open_domains(config.data.path, config.data.tokenizer)
+    mixture = open_domains(config.data.path, config.data.tokenizer, config.data.sequence_length)
     config = with_vocabulary(config, mixture.vocab_size)
     if mixture.trains_on_chats:
         # So that whoever has the run's configuration alone knows it, as `eval` of its text.

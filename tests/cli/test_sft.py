@@ -182,6 +182,8 @@ def test_epochs_of_conversations_are_those_of_their_rows(
     assert "made: 39 conversations in 39 rows of 64 tokens; 14 steps of 16 rows read them 2.0" in (
         outcome.err
     )
+    outcome = teleflm("data", "mix", folder / "chats", "--tokens", 1000)
+    assert "conversations are read in rows of data.sequence_length" in outcome.err
     outcome = teleflm("data", "mix", run / "config.yaml", "--tokens", 14 * 16 * 64, "--json")
     domains = json.loads(outcome.out)["domains"]
     assert domains["talks"]["epochs"] == pytest.approx(224 / 226)

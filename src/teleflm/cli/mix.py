@@ -75,6 +75,11 @@ def _mixture(source: str) -> _Mixture:
         domains = open_domains(path).domains
         if copies := TokenStore(path).copies:
             note(f"{copies:,} of the documents are copies by their weight, and count as new here")
+        if any(domain.is_chat for domain in domains):
+            note(
+                "conversations are read in rows of data.sequence_length, which they do not fill; "
+                "name a RUN.yaml for its figures"
+            )
     elif path.is_file() and "data" in (run := read_yaml(path)):
         data = build(DataConfig, run["data"], f"{path}: data")
         length = data.sequence_length

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from teleflm.data.chat_parts import COUNTED_SUFFIX
 from teleflm.data.chat_template import find_template
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedTokens
@@ -151,6 +152,11 @@ def _open_place(name: str, source: str, weight: float, stores: list[TokenStore])
             raise DataError(
                 f"data.path.{name}: {source} is neither a token store nor the prefix of a .bin "
                 "and .idx pair"
+            )
+        if path.with_name(f"{path.name}{COUNTED_SUFFIX}.idx").exists():
+            raise DataError(
+                f"data.path.{name}: {source} holds conversations, of which replies alone count; "
+                f"name their store, {path.parent}"
             )
         beside = path.with_name(path.name + HELD_OUT_SUFFIX)
         if not beside.with_name(f"{beside.name}.idx").exists():

@@ -18,6 +18,7 @@ from teleflm.data.loader import Loader
 from teleflm.data.windows import Rows
 from teleflm.files import read_jsonl
 from tests.conftest import Command, Outcome
+from tests.data.chats import CHATML
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = {
@@ -146,10 +147,105 @@ def test_an_epoch_reads_each_row_once(
     assert sorted(seen) == [("talks", row) for row in range(148)]
 
 
+def prepared(teleflm: Command, folder: Path, out: Path, sizes: list[int]) -> Path:
+    """A store of conversations, with questions of so many letters."""
+    talks = [
+        [{"role": "user", "content": "?" * size}, {"role": "assistant", "content": "."}]
+        for size in sizes
+    ]
+    lines = (json.dumps({"messages": talk}) for talk in talks)
+    (out / "made.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    outcome = teleflm(
+        *("data", "prepare", "--chat", "tele-flm", "--tokenizer", folder / "tokenizer"),
+        *("--out", out / "made", out / "made.jsonl"),
+    )
+    assert outcome.code == 0, outcome.err
+    return out / "made"
+
+
+def test_epochs_of_conversations_are_those_of_their_rows(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    """However full they are."""
+    wide = prepared(teleflm, folder, tmp_path, [36] * 40)
+    epochs = {
+        "made": {"path": str(wide), "epochs": 2},
+        "talks": {"path": str(folder / "chats"), "epochs": 1},
+    }
+    run = tmp_path / "run"
+    outcome = sft(teleflm, folder, run, f"data.path={json.dumps(epochs)}", "training.steps=14")
+    assert outcome.code == 0, outcome.err
+    assert (
+        "talks: 300 conversations in 148 rows of 64 tokens; 14 steps of 16 rows read them 1.0"
+        in (outcome.err)
+    )
+    assert "made: 39 conversations in 39 rows of 64 tokens; 14 steps of 16 rows read them 2.0" in (
+        outcome.err
+    )
+    outcome = teleflm("data", "mix", folder / "chats", "--tokens", 1000)
+    assert "conversations are read in rows of data.sequence_length" in outcome.err
+    outcome = teleflm("data", "mix", run / "config.yaml", "--tokens", 14 * 16 * 64, "--json")
+    domains = json.loads(outcome.out)["domains"]
+    assert domains["talks"]["epochs"] == pytest.approx(224 / 226)
+    assert domains["made"]["epochs"] == pytest.approx(2 * 224 / 226)
+
+
+def test_conversations_that_are_evaluated_alone_change_nothing_of_the_run(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    """Of text by a model that has read some, be they too long for a row, too."""
+    text, weighted = [str(folder / "text"), 1.0], [str(folder / "chats"), 0.0]
+    rows = []
+    for name, sources in (("alone", {"text": text}), ("beside", {"text": text, "chats": weighted})):
+        outcome = teleflm(
+            *("train", folder / "train.yaml", f"run_dir={tmp_path / name}", "training.steps=3"),
+            *(f"start_from={folder / 'nothing'}", f"data.path={json.dumps(sources)}", "model=null"),
+            *("data.sequence_length=4", "schedule.warmup_steps=1", "evaluation.answers=0"),
+        )
+        assert outcome.code == 0, outcome.err
+        rows.append([row["loss"] for row in read_jsonl(tmp_path / name / "metrics.jsonl")])
+    assert rows[0] == rows[1]
+
+
+def test_text_beside_conversations_is_evaluated_as_it_was_trained_on(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    both = {"chats": [str(folder / "chats"), 1.0], "text": [str(folder / "text"), 1.0]}
+    run = tmp_path / "run"
+    settings = (f"data.path={json.dumps(both)}", "training.steps=1", "evaluation.answers=0")
+    assert sft(teleflm, folder, run, *settings).code == 0
+    outcome = teleflm("eval", run, "--data", folder / "text", "--json")
+    assert json.loads(outcome.out)["document_mask"] is True
+
+
+def test_eval_by_another_template(folder: Path, tmp_path: Path, teleflm: Command) -> None:
+    """Whose marks took the places of tokens that waited: text has the tokens that it had."""
+    chatml, store = tmp_path / "chatml.jinja", tmp_path / "store"
+    chatml.write_text(CHATML)
+    prepared = teleflm(
+        *("data", "prepare", "--chat", chatml, "--tokenizer", folder / "tokenizer"),
+        *("--out", store, folder / "talks.jsonl"),
+    )
+    assert prepared.code == 0, prepared.err
+    run, settings = tmp_path / "run", ("training.steps=1", "evaluation.answers=0")
+    assert sft(teleflm, folder, run, f"data.path={store}", *settings).code == 0
+    outcome = teleflm("eval", folder / "nothing", run, "--data", store, "--compare")
+    assert outcome.code == 0, outcome.err
+    assert "template" not in outcome.err
+    assert teleflm("eval", run, "--data", folder / "text").code == 0
+    outcome = teleflm("eval", run, "--data", folder / "chats")
+    assert outcome.code == 0, outcome.err
+    assert f"{folder / 'chats'} is written by another chat template than that of" in outcome.err
+
+
 def test_bad_input(folder: Path, tmp_path: Path, teleflm: Command) -> None:
     for setting, told in (
         ("start_from=null", "start_from is missing"),
         (f"data.path={folder / 'text'}", "no conversations in"),
+        (
+            f"data.path={{chats: [{folder / 'chats'}, 0], text: [{folder / 'text'}, 1]}}",
+            f"no conversations in {folder / 'text'}, which is trained on",
+        ),
         ("data.sequence_length=4", "none of its 300 conversations has a reply that ends within"),
     ):
         outcome = sft(teleflm, folder, tmp_path / "run", setting)
@@ -187,3 +283,15 @@ def test_long_conversations_are_cut_and_told(
         "longer than a row: 49 of them are cut behind a reply, and 208 more are left out"
         in outcome.err
     )
+    assert "held-out" not in outcome.err
+
+
+def test_held_out_conversations_of_which_none_fits_are_told(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    # Of so few the last one is held out.
+    store = prepared(teleflm, folder, tmp_path, [*[9] * 8, 90])
+    settings = (f"data.path={store}", "training.steps=1")
+    outcome = sft(teleflm, folder, tmp_path / "run", *settings)
+    assert outcome.code == 0, outcome.err
+    assert "made: none of 1 held-out conversations has a reply that ends within" in outcome.err

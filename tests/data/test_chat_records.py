@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ def test_three_forms_are_known_by_their_fields(write: Write) -> None:
         {**alpaca, "input": ""},
         {"conversations": [SYSTEM, ASKED, ANSWERED]},
         openai({"role": "developer", "content": "Be brief."}, ASKED, ANSWERED),
+        openai({**ASKED, "weight": 0}, ANSWERED, system="Be brief."),
     )
     found = list(read_conversations([file]))
-    assert [record.messages for record in found] == [[SYSTEM, ASKED, ANSWERED]] * 6
+    assert [record.messages for record in found] == [[SYSTEM, ASKED, ANSWERED]] * 7
     assert found[1].where == f"{file}, line 2"
     assert found[1].record == {"conversations": sharegpt}
     assert {record.domain for record in found} == {"talk"}
@@ -104,6 +106,17 @@ def test_rows_of_parquet_have_all_columns_and_some_are_null(tmp_path: Path) -> N
     assert found[2].where == f"{tmp_path / 'b.parquet'}, row 2"
 
 
+def test_a_call_that_json_cannot_hold_is_named_by_its_row(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    calls = {**ANSWERED, "tool_calls": [{"at": datetime(2026, 1, 1, tzinfo=UTC)}]}
+    rows = [openai(ASKED, calls, {"role": "tool", "content": "17"}, ANSWERED)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"row 1: message 2 calls a tool with what JSON cannot"):
+        list(read_conversations([tmp_path]))
+
+
 EMPTY = {"role": "assistant", "content": " \n"}
 
 
@@ -124,11 +137,14 @@ EMPTY = {"role": "assistant", "content": " \n"}
         (openai({"role": "user", "content": "\ud800"}, ANSWERED), "lone surrogate"),
         (openai({"role": "narrator", "content": "x"}, ANSWERED), "message 1 is by 'narrator'"),
         (openai({"role": "user", "text": "x"}, ANSWERED), 'message 1 is "role", "text", and not'),
-        (openai(ASKED, {**ANSWERED, "weight": 0}), "message 2 has the weight 0"),
+        (openai(ASKED, {**ANSWERED, "weight": 0}), "message 2 has the weight 0, and every reply"),
+        (openai(ASKED, {**ANSWERED, "weight": 0.5}), "message 2 has the weight 0.5"),
+        (openai(ASKED, ANSWERED, conversations=[]), '"messages" and "conversations" at once'),
         ({"messages": "Hi"}, "no list of turns"),
         ({"text": "Hi"}, 'fields of this record, which has "text"'),
         ({**openai(ASKED, ANSWERED), "instruction": "", "output": ""}, "openai and alpaca at once"),
         ({"instruction": "a", "output": "b", "history": ["a"]}, "history is a list of pairs"),
+        ({"instruction": "a", "output": "b", "history": 3}, "history is a list of pairs"),
         ({"instruction": 1, "input": "b", "output": "c"}, "of instruction is a number"),
         ([ASKED, ANSWERED], "not a list"),
     ],

@@ -71,6 +71,25 @@ def test_every_conversation_is_there_once_as_it_is_written(store: TokenStore) ->
     assert (store.kind, store.template) == ("chat", "tele-flm")
 
 
+def test_held_out_conversations_that_are_trained_on_too_are_told(
+    talks: Path, tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of another file, too."""
+    prepare_chat([talks], tokenizer_dir, tmp_path / "once", "tele-flm", held_out=0.1)
+    assert "word for word" not in capsys.readouterr().err
+    backwards = reversed((talks / "b.jsonl").read_text().splitlines())
+    (tmp_path / "c.jsonl").write_text("\n".join(backwards))
+    files = [talks, tmp_path / "c.jsonl"]
+    made = prepare_chat(files, tokenizer_dir, tmp_path / "twice", "tele-flm", held_out=0.05)
+    parts = [made.held_out("b"), made.held_out("c")]
+    kept = [part.document(i).tolist() for part in parts for i in range(len(part))]
+    trained = [made.train(name) for name in "bc"]
+    there = [part.document(i).tolist() for part in trained for i in range(len(part))]
+    twice = sum(ids in there for ids in kept)
+    assert twice > 0
+    assert f"note: {twice} held-out conversations are word for word" in capsys.readouterr().err
+
+
 def test_a_run_reads_which_tokens_count(store: TokenStore, tokenizer_dir: Path) -> None:
     mixture = open_domains(store.path)
     assert [domain.name for domain in mixture.domains] == ["a", "b"]
@@ -81,6 +100,11 @@ def test_a_run_reads_which_tokens_count(store: TokenStore, tokenizer_dir: Path) 
         assert np.array_equal(domain.held_out_counted.lengths, domain.held_out.lengths)
     (named,) = open_domains({"b": (str(store.path), 1.0)}).domains
     assert named.counted is not None
+
+
+def test_a_pair_of_files_of_conversations_is_no_text(store: TokenStore) -> None:
+    with pytest.raises(DataError, match=r"a holds conversations, .*; name their store"):
+        open_domains({"a": (str(store.path / "a"), 1.0)})
 
 
 def test_a_store_of_text_counts_nothing(corpus: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
@@ -161,6 +185,25 @@ def test_spare_tokens_take_the_names_that_are_missing(
     assert made.tokenizer.id_of("<_spare_0>") is None and made.tokenizer.id_of("<_spare_2>") == 4
     assert "spare tokens became <|im_start|>, <|im_end|>" in capsys.readouterr().err
     assert Conversations(made.path, made.tokenizer).stop == 3
+
+
+def test_marks_that_a_template_puts_together_are_tokens(talks: Path, tmp_path: Path) -> None:
+    """And what it is put together of is none, nor is a byte-order mark before it."""
+    spare = ["<s>", "</s>", *(f"<_spare_{number}>" for number in range(9))]
+    folder = write_tokenizer(tmp_path / "spare", byte_level(spare, 320), eos_token="</s>")
+    for number, mark in enumerate(
+        ("<|{{ m.role }}|>", "<|{{m.role}}|>", "{{ '<|' + m.role + '|>' }}")
+    ):
+        template = tmp_path / f"{number}.jinja"
+        turn = f"{mark}{{{{ m.content }}}}<|end|>"
+        text = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+        asks = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        template.write_text(text + asks, encoding="utf-8-sig")
+        made = prepare_chat([talks], folder, tmp_path / f"{number}", str(template))
+        names = [token["content"] for token in made.tokenizer.definition["added_tokens"]]
+        marks = {f"<|{name}|>" for name in ("end", "assistant", "user", "system", "tool")}
+        assert {name for name in names if name.startswith("<|")} == marks
+        assert made.train("a").document(0)[0] in map(made.tokenizer.id_of, marks)
 
 
 def test_the_published_form_is_told_to_have_no_end(

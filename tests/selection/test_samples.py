@@ -50,6 +50,7 @@ def test_texts_and_scores(tmp_path: Path) -> None:
     ("value", "message"),
     [
         (None, "is null, not a finite number"),
+        pytest.param(10**400, "is inf, not a finite number", id="huge"),
         (float("nan"), "is nan, not a finite number; repair the record, or leave out --score-key"),
         (float("-inf"), "is -inf, not"),
         ("5", "is a string, not"),

@@ -139,7 +139,7 @@ def test_stores_of_one_run_have_one_template(
     text = (str(store.path), 1.0)
     paths = {"english": text, "talks": (str(one.path), 1.0)}
     mixture = open_domains(paths, tokenizer_dir)
-    assert mixture.has_chats and not open_domains(store.path).has_chats
+    assert mixture.trains_on_chats and not open_domains(store.path).trains_on_chats
     assert mixture.tokenizer is not None
     mixture.tokenizer.save(tmp_path / "saved")
     assert (tmp_path / "saved" / "chat_template.jinja").read_text() == TEMPLATES["tele-flm"]

@@ -66,22 +66,28 @@ def mix(
 def _mixture(source: str) -> _Mixture:
     from teleflm.config.base import build, read_yaml
     from teleflm.config.run import DataConfig
-    from teleflm.data.mixture import open_domains
+    from teleflm.data.mixture import open_domains, tokens_once
     from teleflm.data.sources import note
     from teleflm.data.store import TokenStore
 
-    path = Path(source)
+    path, length = Path(source), None
     if path.is_dir():
         domains = open_domains(path).domains
         if copies := TokenStore(path).copies:
             note(f"{copies:,} of the documents are copies by their weight, and count as new here")
+        if any(domain.is_chat for domain in domains):
+            note(
+                "conversations are read in rows of data.sequence_length, which they do not fill; "
+                "name a RUN.yaml for its figures"
+            )
     elif path.is_file() and "data" in (run := read_yaml(path)):
         data = build(DataConfig, run["data"], f"{path}: data")
-        domains = open_domains(data.path, data.tokenizer).domains
+        length = data.sequence_length
+        domains = open_domains(data.path, data.tokenizer, length).domains
     else:
         return _of_recipe(source)
     return _Mixture(
-        {domain.name: domain.train.tokens.size for domain in domains},
+        {domain.name: tokens_once(domain, length) for domain in domains},
         {domain.name: domain.weight for domain in domains},
     )
 

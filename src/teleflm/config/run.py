@@ -67,7 +67,20 @@ class DataConfig(Strict):
         """The stores and prefixes that are read."""
         if isinstance(self.path, str):
             return [self.path]
-        return [s[0] if isinstance(s, tuple) else s.path for s in self.path.values()]
+        return [place for place, _ in self._amounts]
+
+    @property
+    def trained_on(self) -> list[str]:
+        """Those of them that are not evaluated alone."""
+        if isinstance(self.path, str):
+            return [self.path]
+        return [place for place, amount in self._amounts if amount]
+
+    @property
+    def _amounts(self) -> list[tuple[str, float]]:
+        """The sources of several, with a weight or epochs each."""
+        assert not isinstance(self.path, str)
+        return [s if isinstance(s, tuple) else (s.path, s.epochs) for s in self.path.values()]
 
 
 Precision = Literal["bf16", "fp32", "fp64"]

@@ -1,5 +1,8 @@
 """A domain's conversations dealt to its two parts, with what of them is to be learnt."""
 
+import hashlib
+from array import array
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +46,15 @@ class _Part:
             file.add(values)
 
 
+def known(writers: Collection["ChatWriter"]) -> int:
+    """How many held-out conversations stand word for word in some training part too."""
+    trained, kept = (
+        np.concatenate([np.array(getattr(writer, part)) for writer in writers])
+        for part in ("trained", "kept")
+    )
+    return int(np.isin(kept, trained).sum())
+
+
 class ChatWriter:
     """Deals the conversations of one domain to its training and its held-out files.
 
@@ -50,6 +62,8 @@ class ChatWriter:
     """
 
     def __init__(self, folder: Path, domain: str, dtype: npt.DTypeLike, share: float) -> None:
+        self.trained, self.kept = array("Q"), array("Q")
+        """Digests of the conversations in either part, by which `known` finds the same ones."""
         self._share, self._number = share, 0
         self._waiting: ConversationTokens | None = None
         self._train = _Part(folder / domain, dtype)
@@ -66,6 +80,8 @@ class ChatWriter:
 
     def _deal(self, row: ConversationTokens, held_out: bool) -> None:
         counts, counted = self.counts, int(row.counted.sum())
+        digest = hashlib.blake2b(row.tokens.tobytes(), digest_size=8).digest()
+        (self.kept if held_out else self.trained).frombytes(digest)
         if held_out:
             self._held_out.add(row)
             counts.held_out_documents += 1

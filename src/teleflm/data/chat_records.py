@@ -144,20 +144,28 @@ _Said = Iterator[tuple[str, Any]]
 
 
 def _openai(record: dict[str, Any], where: str, unread: Counter[str]) -> _Said:
+    yield from _system(record)
     yield from _turns(record, where, ("role", "content"), unread)
 
 
 def _sharegpt(record: dict[str, Any], where: str, unread: Counter[str]) -> _Said:
-    if record.get("system"):  # it stands beside the turns in some sets
-        yield "system", record["system"]
+    yield from _system(record)
     yield from _turns(record, where, ("from", "value"), unread)
+
+
+def _system(record: dict[str, Any]) -> _Said:
+    """What stands beside the turns in some sets."""
+    if record.get("system"):
+        yield "system", record["system"]
 
 
 def _turns(
     record: dict[str, Any], where: str, keys: tuple[str, str], unread: Counter[str]
 ) -> _Said:
-    name = next((name for name in _LISTS if record.get(name) is not None), None)
-    turns = record.get(name) if name else None
+    listed = [record[name] for name in _LISTS if record.get(name) is not None]
+    if len(listed) > 1:
+        raise DataError(f'{where}: "messages" and "conversations" at once; take one of them out')
+    turns = listed[0] if listed else None
     if not isinstance(turns, list):
         raise DataError(
             f'{where}: no list of turns in a field "messages" or "conversations", '
@@ -178,30 +186,35 @@ def _turns(
                 f"{where}: message {number} is by {turn[keys[0]]!r}; known are "
                 f"{', '.join(_SPEAKERS)}"
             )
-        if turn.get("weight") == 0:
+        if role == "assistant" and turn.get("weight") not in (None, 1):
             raise DataError(
-                f"{where}: message {number} has the weight 0, and every reply is learnt; end the "
-                "conversation before it, or take the weight out"
+                f"{where}: message {number} has the weight {turn['weight']!r}, and every reply is "
+                "learnt alike; end the conversation before it, or take the weight out"
             )
         content, calls = turn[keys[1]], turn.get("tool_calls")
         if calls:
-            content = _with_calls(content, calls)
+            content = _with_calls(content, calls, f"{where}: message {number}")
         others = {key for key, value in turn.items() if value is not None}
         unread.update(f'"{key}" of a message' for key in others - {*keys, "tool_calls", "weight"})
         yield role, content
 
 
-def _with_calls(content: Any, calls: Any) -> Any:
+def _with_calls(content: Any, calls: Any, where: str) -> Any:
     """What an assistant says, and below it each call of a tool as a line of JSON."""
     if content is not None and not isinstance(content, str):
         return content  # it is refused as it stands
     said = calls if isinstance(calls, list) else [calls]
-    lines = [
-        json.dumps(
-            call.get("function", call) if isinstance(call, dict) else call, ensure_ascii=False
-        )
-        for call in said
-    ]
+    try:
+        lines = [
+            json.dumps(
+                call.get("function", call) if isinstance(call, dict) else call, ensure_ascii=False
+            )
+            for call in said
+        ]
+    except TypeError as error:
+        raise DataError(
+            f"{where} calls a tool with what JSON cannot hold ({error}); write it as text"
+        ) from error
     return "\n".join([content, *lines] if content else lines)
 
 
@@ -213,9 +226,9 @@ def _alpaca(record: dict[str, Any], where: str, unread: Counter[str]) -> _Said:
         raise DataError(
             f'{where}: no field "{missing}", {_there(record)}; rename it, or say another --format'
         )
-    if record.get("system"):
-        yield "system", record["system"]
-    for pair in record.get("history") or ():
+    yield from _system(record)
+    history = record.get("history") or []
+    for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise DataError(f"{where}: history is a list of pairs of a question and its answer")
         yield from zip(("user", "assistant"), pair, strict=True)

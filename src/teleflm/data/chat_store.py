@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from teleflm.data.chat_parts import COUNTED_SUFFIX, ChatCounts, ChatWriter, ConversationTokens
+from teleflm.data.chat_parts import (
+    COUNTED_SUFFIX,
+    ChatCounts,
+    ChatWriter,
+    ConversationTokens,
+    known,
+)
 from teleflm.data.chat_records import ChatRecord, read_conversations
 from teleflm.data.chat_tokenizer import Outfit, outfit
 from teleflm.data.conversation import Conversations
@@ -95,6 +101,11 @@ def prepare_chat(
             "tokenizer": ready.tokenizer.fingerprint,
             "domains": {name: asdict(counts) for name, counts in _close(writers).items()},
         }
+        if twice := known(writers.values()):
+            note(
+                f"{twice:,} held-out conversations are word for word among those to train on too, "
+                "so a model may know their replies by heart"
+            )
         write_whole(aside / STORE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return TokenStore(out)
 

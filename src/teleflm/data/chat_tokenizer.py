@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teleflm.data.chat_template import find_template
+from teleflm.data.chat_template import ChatTemplate, find_template
 from teleflm.data.conversation import PROBE, Conversations
 from teleflm.data.special_ids import end_with
 from teleflm.data.tele_flm_chat import SPARE_TOKENS, TEMPLATES
@@ -26,7 +27,7 @@ OWN = "tokenizer"
 """The name of the template that lies with the tokenizer."""
 
 # What a template calls a token, in the ways that released ones do.
-_MARK = re.compile(r"<\|[^|<>\s'\"]+\|>|<｜[^｜<>\s'\"]+｜>|<_\w+>|<(?:start|end)_of_\w+>")
+_MARK = re.compile(r"<\|[^|<>{}\s'\"]+\|>|<｜[^｜<>{}\s'\"]+｜>|<_\w+>|<(?:start|end)_of_\w+>")
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 
 
@@ -73,7 +74,7 @@ def outfit(source: Path, template: str, folder: Path) -> Outfit:
         for key in ("chat_template", "split_special_tokens"):
             settings.pop(key, None)
         _write(folder / SETTINGS, settings)
-    wanted = [] if template == OWN else dict.fromkeys(_MARK.findall(_COMMENT.sub("", text)))
+    wanted = [] if template == OWN else _marks_of(text, folder)
     missing = [mark for mark in wanted if before.id_of(mark) is None]
     renamed, added = _take_places(folder, before, missing)
     try:
@@ -90,6 +91,20 @@ def outfit(source: Path, template: str, folder: Path) -> Outfit:
         tokenizer = Tokenizer.load(folder)
     stop = None if talk.stop is None else tokenizer.decode([talk.stop], skip_special_tokens=False)
     return Outfit(tokenizer, template, renamed, added, stop)
+
+
+def _marks_of(text: str, folder: Path) -> list[str]:
+    """The tokens that a template names, which lies in `folder`: those that it has as they are, and
+    those that it puts together, as of who speaks."""
+    found = [_COMMENT.sub("", text)]
+    template = ChatTemplate(folder)
+    asked, answered = PROBE
+    system, tool = ({"role": role, "content": "a"} for role in ("system", "tool"))
+    for talk in (PROBE, (system, *PROBE), (asked, answered, tool, answered)):
+        # A template may have no form for the latter two; that of the first is told later.
+        with suppress(DataError):
+            found.append(template.whole(talk))
+    return list(dict.fromkeys(mark for part in found for mark in _MARK.findall(part)))
 
 
 def goes_on_from(tokenizer: Tokenizer, before: Tokenizer) -> bool:
@@ -127,7 +142,8 @@ def _text_of(template: str, source: Path) -> str:
         return found
     file = Path(template)
     try:
-        return file.read_text(encoding="utf-8")
+        # A byte-order mark before it would be the first token of each conversation.
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(
             f"--chat {template}: no such file; give a Jinja file, or one of "

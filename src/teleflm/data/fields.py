@@ -103,13 +103,17 @@ def number_at(record: Any, key: str, where: str, what: str) -> float:
     except KeyError:
         raise DataError(f"{where}: {missing_key(key, field_names(record), what)}") from None
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
-    if not is_number or not math.isfinite(number):
-        said = str(number) if is_number else kind_of(number)
+    try:
+        value = float(number) if is_number else math.nan
+    except OverflowError:  # a whole number has any length
+        value = math.inf
+    if not math.isfinite(value):
+        said = str(value) if is_number else kind_of(number)
         raise DataError(
             f'{where}: the {what} in the field "{key}" is {said}, not a finite number; repair the '
             f"record, or leave out --{what}-key"
         )
-    return float(number)
+    return value
 
 
 def _look_up(record: dict[str, Any], key: str) -> Any:

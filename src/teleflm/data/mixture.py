@@ -9,9 +9,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from teleflm.data.chat_parts import COUNTED_SUFFIX
 from teleflm.data.chat_template import find_template
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.indexed import IndexedTokens
+from teleflm.data.packed import Packed
 from teleflm.data.store import CHAT, TokenStore
 from teleflm.data.text_bytes import read_text_bytes
 from teleflm.data.tokenizer import Tokenizer
@@ -52,9 +54,9 @@ class Mixture:
     vocab_size: int | None
 
     @property
-    def has_chats(self) -> bool:
-        """Whether some of it are conversations."""
-        return any(domain.is_chat for domain in self.domains)
+    def trains_on_chats(self) -> bool:
+        """Whether some of what it trains on are conversations."""
+        return any(domain.is_chat and domain.weight for domain in self.domains)
 
 
 class ReadEpochs(Protocol):
@@ -73,14 +75,27 @@ Paths = str | Path | Mapping[str, tuple[str, float]] | Mapping[str, ReadEpochs]
 """What RUN.yaml has under `data.path`."""
 
 
-def open_domains(path: Paths, tokenizer: str | Path | None = None) -> Mixture:
+def tokens_once(domain: Domain, sequence_length: int | None) -> int:
+    """Tokens that a run reads of a domain to have read it once: of conversations all positions of
+    the rows that they fill, where the length of these is known."""
+    if domain.counted is None or sequence_length is None:
+        return domain.train.tokens.size
+    # Where none fits into a row, the run says so, and not that the domain weighs nothing.
+    rows = max(Packed(domain.train, domain.counted, sequence_length).count, 1)
+    return rows * sequence_length
+
+
+def open_domains(
+    path: Paths, tokenizer: str | Path | None = None, sequence_length: int | None = None
+) -> Mixture:
     """Open the data of a run.
 
     `path` is a token store, whose domains are then weighted by their tokens, or a mapping of
     domains to (source, weight), or to sources with epochs, whose weights are tokens × epochs: a run
-    of as many tokens as these come to together reads each source that often. A source is a token
-    store with that domain (or with only one), or a Megatron prefix: `x` for x.bin and x.idx, with
-    x.held-out beside it where it exists.
+    of as many tokens as these come to together reads each source that often. Tokens are those by
+    `tokens_once`, for rows of `sequence_length`. A source is a token store with that domain (or
+    with only one), or a Megatron prefix: `x` for x.bin and x.idx, with x.held-out beside it where
+    it exists.
     `tokenizer` is a tokenizer folder, for prefixes, which come without one.
 
     Raises DataError for sources that cannot be opened, weights or epochs that are not finite or
@@ -90,13 +105,15 @@ def open_domains(path: Paths, tokenizer: str | Path | None = None) -> Mixture:
     explicit = Tokenizer.load(Path(tokenizer)) if tokenizer is not None else None
     stores: list[TokenStore] = []
     if isinstance(path, Mapping):
-        domains = [_open_source(name, source, stores) for name, source in path.items()]
+        domains = [
+            _open_source(name, source, stores, sequence_length) for name, source in path.items()
+        ]
     else:
         store = TokenStore(Path(path))
         stores.append(store)
         domains = [
-            _of_store(store, name, name, float(counts.tokens))
-            for name, counts in store.domains.items()
+            _read_often(_of_store(store, name, name, 0.0), 1.0, sequence_length)
+            for name in store.domains
         ]
     if not any(domain.weight for domain in domains):
         raise DataError("data.path: no domain has a weight or epochs above 0")
@@ -105,7 +122,10 @@ def open_domains(path: Paths, tokenizer: str | Path | None = None) -> Mixture:
 
 
 def _open_source(
-    name: str, source: tuple[str, float] | ReadEpochs, stores: list[TokenStore]
+    name: str,
+    source: tuple[str, float] | ReadEpochs,
+    stores: list[TokenStore],
+    sequence_length: int | None,
 ) -> Domain:
     if isinstance(source, tuple):
         place, weight = source
@@ -113,7 +133,11 @@ def _open_source(
         return _open_place(name, place, weight, stores)
     _check_amount(name, "epochs", source.epochs)
     domain = _open_place(name, source.path, 0.0, stores)
-    return replace(domain, weight=domain.train.tokens.size * source.epochs)
+    return _read_often(domain, source.epochs, sequence_length)
+
+
+def _read_often(domain: Domain, epochs: float, sequence_length: int | None) -> Domain:
+    return replace(domain, weight=tokens_once(domain, sequence_length) * epochs)
 
 
 def _check_amount(name: str, what: str, amount: float) -> None:
@@ -128,6 +152,11 @@ def _open_place(name: str, source: str, weight: float, stores: list[TokenStore])
             raise DataError(
                 f"data.path.{name}: {source} is neither a token store nor the prefix of a .bin "
                 "and .idx pair"
+            )
+        if path.with_name(f"{path.name}{COUNTED_SUFFIX}.idx").exists():
+            raise DataError(
+                f"data.path.{name}: {source} holds conversations, of which replies alone count; "
+                f"name their store, {path.parent}"
             )
         beside = path.with_name(path.name + HELD_OUT_SUFFIX)
         if not beside.with_name(f"{beside.name}.idx").exists():

@@ -21,6 +21,8 @@ class Packed:
         conversations: their tokens, a document each.
         counted: 1 for each token of theirs that is a target, 0 for others.
         sequence_length: S, the positions of a row.
+        most: the first conversations that have so many positions together are enough, one at
+            least; all unless given.
 
     Attributes:
         count: rows.
@@ -32,7 +34,11 @@ class Packed:
     """
 
     def __init__(
-        self, conversations: IndexedTokens, counted: IndexedTokens, sequence_length: int
+        self,
+        conversations: IndexedTokens,
+        counted: IndexedTokens,
+        sequence_length: int,
+        most: int | None = None,
     ) -> None:
         if not np.array_equal(conversations.lengths, counted.lengths):
             raise DataError(
@@ -46,9 +52,13 @@ class Packed:
         for index in long:
             self._tokens[index] = end_within(counted.document(int(index)), sequence_length + 1)
         fitting = np.flatnonzero(self._tokens)
-        self.conversations = fitting.size
         self.left_out = self._tokens.size - fitting.size
         self.cut = long.size - self.left_out
+        if most is not None:
+            # Before they are packed, the longest first: those are no sample of all.
+            ends = np.cumsum(self._tokens[fitting] - 1)
+            fitting = fitting[: max(1, int(np.searchsorted(ends, most, "right")))]
+        self.conversations = fitting.size
         rows = best_fit(self._tokens[fitting] - 1, sequence_length)
         self._rows = [fitting[row] for row in rows]
         self.count = len(self._rows)

@@ -9,9 +9,9 @@ from teleflm.errors import DataError
 
 
 def masks_documents(domains: Iterable[Domain], asked: bool) -> bool:
-    """Whether documents do not see each other: as is asked, and always where some of them are
-    conversations, whose rows are read beside those of text."""
-    return asked or any(domain.is_chat for domain in domains)
+    """Whether documents do not see each other: as is asked, and always where conversations are
+    trained on, whose rows are read beside those of text."""
+    return asked or any(domain.is_chat and domain.weight for domain in domains)
 
 
 def training_windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windows:
@@ -37,10 +37,18 @@ def _windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windo
     return EndToEnd(domain.train, sequence_length, document_mask)
 
 
-def held_out_windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windows | None:
-    """The held-out part once through, its tail too; None where there is none."""
+def held_out_windows(
+    domain: Domain, sequence_length: int, document_mask: bool, tokens: int
+) -> tuple[Windows, int] | None:
+    """The held-out part once through, its tail too, and how many of its first windows have at most
+    so many tokens, one at least; None where there is none.
+
+    Of conversations it is the first ones that have so many, and their windows all count.
+    """
     if domain.held_out is None:
         return None
     if domain.held_out_counted is not None:
-        return Packed(domain.held_out, domain.held_out_counted, sequence_length)
-    return EndToEnd(domain.held_out, sequence_length, document_mask, with_tail=True)
+        packed = Packed(domain.held_out, domain.held_out_counted, sequence_length, tokens)
+        return packed, packed.count
+    laid = EndToEnd(domain.held_out, sequence_length, document_mask, with_tail=True)
+    return laid, min(laid.count, max(1, tokens // sequence_length))

@@ -77,9 +77,11 @@ def _asked(domain: Domain, number: int, context: int) -> list[tuple[list[int], l
     for index in fitting[np.linspace(0, len(fitting) - 1, min(number, len(fitting)), dtype=int)]:
         ids, counts = held_out.document(index), counted.document(index)
         end = int(np.flatnonzero(counts)[-1]) + 1
-        # Behind the last token before it that does not count.
-        begin = int(np.flatnonzero(counts[:end] == 0)[-1]) + 1
-        found.append((ids[:begin].tolist(), ids[begin:end].tolist()))
+        # Behind the last token before it that does not count; where none is there is no question.
+        before = np.flatnonzero(counts[:end] == 0)
+        if before.size:
+            begin = int(before[-1]) + 1
+            found.append((ids[:begin].tolist(), ids[begin:end].tolist()))
     return found
 
 
@@ -90,7 +92,13 @@ def _compared(
     has_end = reply[-1] in ends
     # A reply without an end goes on for ever, and is as long as the other.
     written = list(new) if has_end else list(new)[: len(reply)]
-    text, expected = (tokenizer.decode(ids).strip() for ids in (written, list(reply)))
+
+    def said(ids: Sequence[int]) -> str:
+        # A mark within an answer is one word more.
+        own = ids[:-1] if ids and ids[-1] in ends else ids
+        return tokenizer.decode(own, skip_special_tokens=False).strip()
+
+    text, expected = said(written), said(reply)
     is_over = not has_end or written[-1] in ends
     return Answer(
         prompt=tokenizer.decode(list(prompt), skip_special_tokens=False),

@@ -55,7 +55,8 @@ def evaluate(
         mixture: the run's data.
         vocab_size: the model's.
         sequence_length: S, of the windows.
-        tokens: the most to read of each domain, in whole windows, of which one is the least.
+        tokens: the most to read of each domain, in whole windows or conversations, of which one is
+            the least.
         document_mask: whether documents do not see each other, as in the run; then the first token
             of each is not predicted.
         rows_at_once: that `loss_sum` is given; of about 4,096 tokens unless given.
@@ -74,11 +75,11 @@ def evaluate(
     sizes: dict[str, float] = {}
     masks = masks_documents(mixture.domains, document_mask)
     for domain in mixture.domains:
-        windows = held_out_windows(domain, sequence_length, masks)
-        if windows is None or domain.held_out is None or not windows.count:
+        found = held_out_windows(domain, sequence_length, masks, tokens)
+        if found is None or domain.held_out is None or not found[1]:
             continue
+        windows, ends = found
         total, count, size = 0.0, 0, 0.0
-        ends = min(windows.count, max(1, tokens // sequence_length))
         rows = min(ends, rows_at_once or max(1, _TOKENS_AT_A_TIME // sequence_length))
         for first in range(0, ends, rows):
             read = stacked([windows.row(index) for index in range(first, min(first + rows, ends))])

@@ -10,8 +10,9 @@ import torch
 
 from teleflm.checkpoint.open import Opened, open_state
 from teleflm.config.run import ParallelConfig, Precision
+from teleflm.data.chat_template import find_template
 from teleflm.data.conversation import Conversations
-from teleflm.data.sources import Reading
+from teleflm.data.sources import Reading, note
 from teleflm.data.tokenizer import Tokenizer
 from teleflm.data.tokenizer_files import has_tokenizer
 from teleflm.errors import CheckpointError, ConfigError
@@ -20,6 +21,7 @@ from teleflm.evaluation.scorer import Scorer, check_length, open_scorer
 from teleflm.evaluation.tasks import TaskSettings, run_tasks
 from teleflm.evaluation.text import open_text
 from teleflm.evaluation.windows import Windowing
+from teleflm.parallel.ranks import Ranks
 
 Json = dict[str, Any]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -128,6 +130,12 @@ def _measured(
     progress: Progress,
 ) -> Measured:
     text = open_text(data, tokenizer, settings.whole, settings.reading)
+    own = None if source.tokenizer is None else find_template(source.tokenizer)
+    if text.is_chat and own not in (None, find_template(data)) and Ranks().first:
+        note(
+            f"{data} is written by another chat template than that of {source.name}, so the model "
+            "is judged by what it was not trained on"
+        )
     with progress(f"evaluating {source.name}", text.bytes) as advance:
         return measure(
             scorer, text, settings.windowing, advance, settings.tokens, _masks_documents(source)

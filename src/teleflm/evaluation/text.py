@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from teleflm.data.chat_tokenizer import goes_on_from
 from teleflm.data.domains import HELD_OUT_SUFFIX
 from teleflm.data.find import Corpus, find_corpus
 from teleflm.data.indexed import IndexedTokens
@@ -60,7 +61,8 @@ def open_text(path: Path, tokenizer: Tokenizer | None, whole: bool, reading: Rea
 
     Args:
         path: the folder of a store, a file, or a folder with text; what `data prepare` reads.
-        tokenizer: the model's; text needs it, and a store must have the same.
+        tokenizer: the model's; text needs it, and a store must have the same, but for tokens that
+            a chat template named.
         whole: a store's training part too, not the held-out part alone.
         reading: how documents are read out of records.
 
@@ -69,7 +71,7 @@ def open_text(path: Path, tokenizer: Tokenizer | None, whole: bool, reading: Rea
     """
     if (path / STORE_FILE).is_file():
         store = TokenStore(path)
-        if tokenizer is not None and tokenizer.fingerprint != store.fingerprint:
+        if tokenizer is not None and not _reads_alike(tokenizer, store):
             raise DataError(
                 f"{path}: made with another tokenizer than the model's; give the text itself, or a "
                 "store that was prepared with the model's tokenizer"
@@ -84,6 +86,16 @@ def open_text(path: Path, tokenizer: Tokenizer | None, whole: bool, reading: Rea
             "trained with into its folder, or give a token store"
         )
     return _FileText(corpus, tokenizer, reading)
+
+
+def _reads_alike(tokenizer: Tokenizer, store: TokenStore) -> bool:
+    """Whether both have the same tokens for all text: as before and behind a chat template's names
+    for tokens that waited."""
+    return (
+        tokenizer.fingerprint == store.fingerprint
+        or goes_on_from(store.tokenizer, tokenizer)
+        or goes_on_from(tokenizer, store.tokenizer)
+    )
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ def resolve_tuning(data: dict[str, Any], source: str) -> RunConfig:
             "`teleflm train` to train from nothing"
         )
     config = resolve_config(data, source)
-    if not any(_is_chat(place) for place in config.data.sources):
+    places = config.data.trained_on
+    if not any(_is_chat(place) for place in places):
         raise ConfigError(
-            f"{source}: data.path: no conversations in {', '.join(config.data.sources)}; make them "
-            "with: teleflm data prepare --chat tele-flm --tokenizer DIR --out STORE PATH…"
+            f"{source}: data.path: no conversations in {', '.join(places)}, which is trained on; "
+            "make them with: teleflm data prepare --chat tele-flm --tokenizer DIR --out STORE PATH…"
         )
     return config
 
@@ -46,7 +47,7 @@ def tell_conversations(run: Run) -> None:
     config, steps = run.config, run.config.training.steps
     length, batch = config.data.sequence_length, config.training.global_batch
     for name, windows in run.loader.windows.items():
-        if not isinstance(windows, Packed):
+        if not isinstance(windows, Packed) or not run.sources[name].share:
             continue
         times = steps * batch * run.sources[name].share / BLOCK / windows.count
         _tell(
@@ -60,6 +61,15 @@ def tell_conversations(run: Run) -> None:
             )
         if run.ranks.many and config.evaluation.answers:
             _tell(f"{name}: held-out conversations are answered on one process only; left out")
+    for domain in run.mixture.domains:
+        held_out, counted = domain.held_out, domain.held_out_counted
+        if held_out is None or counted is None:
+            continue
+        if not Packed(held_out, counted, length).count:
+            _tell(
+                f"{domain.name}: none of {len(held_out):,} held-out conversations has a reply that "
+                "ends within a row, so nothing of them is evaluated"
+            )
 
 
 def _tell(line: str) -> None:

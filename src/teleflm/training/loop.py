@@ -68,8 +68,12 @@ def train(config: RunConfig, hooks: Sequence[Hook] | None = None) -> Path:
         StoppedError: SIGINT or SIGTERM, after the work so far was saved.
     """
     keep_freed_memory()
-    mixture = open_domains(config.data.path, config.data.tokenizer)
+    mixture = open_domains(config.data.path, config.data.tokenizer, config.data.sequence_length)
     config = with_vocabulary(config, mixture.vocab_size)
+    if mixture.trains_on_chats:
+        # So that whoever has the run's configuration alone knows it, as `eval` of its text.
+        data = config.data.model_copy(update={"document_mask": True})
+        config = config.model_copy(update={"data": data})
     with (
         world(config.faults.timeout) as (ranks, device),
         locked(Path(config.run_dir), ranks),

@@ -128,7 +128,7 @@ def _write_down(config: RunConfig, mixture: Mixture, fresh: bool) -> None:
         known = has_tokenizer(own)
     if mixture.tokenizer is not None and not known:
         mixture.tokenizer.save(own)
-    elif mixture.tokenizer is not None and fresh and mixture.has_chats:
+    elif mixture.tokenizer is not None and fresh and mixture.trains_on_chats:
         # Its template, the template's tokens and what ends a reply.
         mixture.tokenizer.save_over(own)
     write_yaml(directory / "config.yaml", config)

@@ -65,7 +65,7 @@ class Run:
         self.first_step = run_start(state.lineage).step
         self.last_step = self.first_step + config.training.steps
         read = state.lineage[-1].sequences
-        if mixture.has_chats:
+        if mixture.trains_on_chats:
             # Their epochs begin with the run: begun within one of what its parent has read, some
             # would be read twice before others are once.
             read -= run_start(state.lineage).sequences

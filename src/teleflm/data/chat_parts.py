@@ -46,7 +46,7 @@ class _Part:
             file.add(values)
 
 
-def known(writers: Collection["ChatWriter"]) -> int:
+def kept_and_trained(writers: Collection["ChatWriter"]) -> int:
     """How many held-out conversations stand word for word in some training part too."""
     trained, kept = (
         np.concatenate([np.array(getattr(writer, part)) for writer in writers])
@@ -63,7 +63,7 @@ class ChatWriter:
 
     def __init__(self, folder: Path, domain: str, dtype: npt.DTypeLike, share: float) -> None:
         self.trained, self.kept = array("Q"), array("Q")
-        """Digests of the conversations in either part, by which `known` finds the same ones."""
+        """Digests of the conversations in either part; see `kept_and_trained`."""
         self._share, self._number = share, 0
         self._waiting: ConversationTokens | None = None
         self._train = _Part(folder / domain, dtype)

@@ -18,7 +18,7 @@ from teleflm.data.chat_parts import (
     ChatCounts,
     ChatWriter,
     ConversationTokens,
-    known,
+    kept_and_trained,
 )
 from teleflm.data.chat_records import ChatRecord, read_conversations
 from teleflm.data.chat_tokenizer import Outfit, outfit
@@ -101,7 +101,7 @@ def prepare_chat(
             "tokenizer": ready.tokenizer.fingerprint,
             "domains": {name: asdict(counts) for name, counts in _close(writers).items()},
         }
-        if twice := known(writers.values()):
+        if twice := kept_and_trained(writers.values()):
             note(
                 f"{twice:,} held-out conversations are word for word among those to train on too, "
                 "so a model may know their replies by heart"

@@ -92,11 +92,14 @@ def test_it_answers_what_it_was_never_asked_and_stops(
     first, *_, last = read_jsonl(run / "evaluation.jsonl")
     assert (first["exact_match"], first["answers"], last["answers"]) == (0.0, 100, 100)
     assert last["exact_match"] >= 0.95
+    told = f"answers {last['exact_match']:.0%} of 100 held-out conversations word for word"
+    assert told in outcome.err
     # From 1 to a hundredth of it, at the last step.
     rates = [row["lr"] for row in read_jsonl(run / "metrics.jsonl")]
     assert max(rates) == 1e-2 and rates[-1] == pytest.approx(1e-4)
     # Once more as a user has it: an export, which knows the template and its stop token.
     assert teleflm("export", run, tmp_path / "llama", "--format", "llama").code == 0
+    assert "apply_chat_template" in (tmp_path / "llama" / "README.md").read_text(encoding="utf-8")
     for place in (run, tmp_path / "llama"):
         asked = "What is the capital of Peru?\n请问日本的首都叫什么？\n"
         monkeypatch.setattr("sys.stdin", io.StringIO(asked))

@@ -72,4 +72,4 @@ def test_without_a_tokenizer_there_is_a_loss_but_no_bpb(run_dir: Path) -> None:
     rows = _rows(run_dir / "evaluation.jsonl")
     write_lines(run_dir / "evaluation.jsonl", [{**r, "bpb": {}, "bpb_mean": None} for r in rows])
     text = read_page(write_run_report(run_dir)).text
-    assert "on held-out text, at step" in text and "Bits per byte" not in text
+    assert "of what is held out, at step" in text and "Bits per byte" not in text

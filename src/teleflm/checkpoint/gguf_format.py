@@ -24,6 +24,7 @@ from teleflm.config.formats import ExportDtype
 from teleflm.config.gguf import Architecture, architecture_of, shape_keys
 from teleflm.config.model import ModelConfig
 from teleflm.config.rope import Llama3Rope
+from teleflm.data.chat_template import find_template
 from teleflm.data.gguf_tokenizer import normalisation, tokenizer_keys
 from teleflm.errors import CheckpointError, MissingExtraError
 from teleflm.growth.state import LazyState
@@ -94,8 +95,7 @@ class GgufFormat(Format):
         use = (
             f"A file for llama.cpp and what is built on it, of the architecture "
             f"{architecture_of(state.model).name}. Weights are in {dtype}, norms and biases in "
-            f"fp32.{said}\n\n```sh\nllama-completion -m {FILE} -no-cnv "
-            "-p 'In the beginning' -n 40\n```\n"
+            f"fp32.{said}\n\n```sh\n{_command(source)}\n```\n"
         )
         return Beside(use, headers={FILE: header})
 
@@ -214,6 +214,13 @@ def _packed(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     gguf = gguf_package()
     packed = gguf.quants.quantize(value.contiguous().numpy(), gguf.GGMLQuantizationType.Q8_0)
     return torch.from_numpy(np.ascontiguousarray(packed))
+
+
+def _command(source: Opened) -> str:
+    """What runs it: a talk where it has a chat template, else a text."""
+    if source.tokenizer is not None and find_template(source.tokenizer) is not None:
+        return f"llama-cli -m {FILE}"
+    return f"llama-completion -m {FILE} -no-cnv -p 'In the beginning' -n 40"
 
 
 def _header(

@@ -151,7 +151,7 @@ def _bytes(model: ModelConfig, name: str, dtype: torch.dtype) -> int:
 
 def _snippet(source: Opened, has_code: bool) -> Iterator[str]:
     trust = ", trust_remote_code=True" if has_code else ""
-    if not has_tokenizer(source.tokenizer):
+    if source.tokenizer is None or not has_tokenizer(source.tokenizer):
         yield "from transformers import AutoModelForCausalLM"
         yield ""
         yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
@@ -160,9 +160,17 @@ def _snippet(source: Opened, has_code: bool) -> Iterator[str]:
     yield ""
     yield f'tokenizer = AutoTokenizer.from_pretrained("PATH"{trust})'
     yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
-    yield 'inputs = tokenizer("In the beginning", return_tensors="pt")'
+    if find_template(source.tokenizer) is None:
+        yield 'inputs = tokenizer("In the beginning", return_tensors="pt")'
+        yield "output = model.generate(**inputs, max_new_tokens=50)"
+        yield "print(tokenizer.decode(output[0]))"
+        return
+    yield 'talk = [{"role": "user", "content": "Who are you?"}]'
+    yield "inputs = tokenizer.apply_chat_template("
+    yield '    talk, add_generation_prompt=True, return_dict=True, return_tensors="pt"'
+    yield ")"
     yield "output = model.generate(**inputs, max_new_tokens=50)"
-    yield "print(tokenizer.decode(output[0]))"
+    yield 'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :]))'
 
 
 def _tokenizer_config(tokenizer: Path, context: int) -> str:

@@ -30,7 +30,7 @@ def prepare(
     tokenizer: Annotated[Path, typer.Option(help="Folder that holds tokenizer.json.")],
     out: Annotated[Path, typer.Option(help="Folder for the token store.")],
     held_out: Annotated[
-        float, typer.Option(help="Share of each domain's bytes kept apart for evaluation.")
+        float, typer.Option(help="Share of each domain that is kept apart for evaluation.")
     ] = 0.02,
     text_key: Annotated[str, typer.Option(help=TEXT_KEY_HELP)] = "text",
     domain: Annotated[str | None, typer.Option(help="One domain for all text.")] = None,
@@ -211,7 +211,8 @@ def _print_tables(store: "TokenStore", samples: list[dict[str, Any]]) -> None:
     console = Console(width=WIDTH)
     table = Table(title=Text(f"{store.path.name}: vocabulary of {store.vocab_size:,}"))
     table.add_column("domain", overflow="fold")
-    for title in ("documents", "tokens", "bytes", "tokens/\nbyte", "held-out\ntokens"):
+    documents = "conver-\nsations" if store.kind == "chat" else "documents"
+    for title in (documents, "tokens", "bytes", "tokens/\nbyte", "held-out\ntokens"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, counts in store.domains.items():
         table.add_row(

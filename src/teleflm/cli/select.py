@@ -104,7 +104,7 @@ def select(
     )
     for reason, number in facts["left_out"].items():
         if number:
-            typer.echo(f"  left out: {number:,} {reason}")
+            typer.echo(f"  left out {number:,}: {reason}")
     typer.echo(f"page: {page}", err=True)
 
 

@@ -22,10 +22,12 @@ def sft(
     Example: teleflm sft examples/sft.yaml start_from=runs/nano data.path=chat run_dir=runs/sft
     """
     from teleflm.config.base import apply_overrides, read_yaml
-    from teleflm.training.conversations import resolve_tuning
+    from teleflm.training.conversations import answers_told, resolve_tuning
     from teleflm.training.loop import train
 
     config = resolve_tuning(apply_overrides(read_yaml(run), overrides or ()), str(run))
     folder = train(config)
     if rank() == 0:
+        if told := answers_told(folder):
+            typer.echo(told, err=True)
         typer.echo(folder)

@@ -106,7 +106,7 @@ def read_conversations(
     if not count:
         raise DataError(f"{corpus.files[0].path}: no conversation in it, nor in any other file")
     for name, times in sorted(unread.items()):
-        note(f"{times:,} times a field {name} was left out, which is no text of a message")
+        note(f"the field {name} is no text of a message, and was left out ({times:,} ×)")
 
 
 def _messages(

@@ -140,7 +140,7 @@ def _source(folder: Path) -> str:
     template = find_template(folder)
     if template is None:
         raise DataError(
-            f"{folder}: no chat template there; put the model's as {TEMPLATE} into the folder, or "
-            "ask without one"
+            f"{folder}: no chat template there; put the model's as {TEMPLATE} into the folder, "
+            "tune it on conversations with teleflm sft, or ask without one"
         )
     return template

@@ -15,7 +15,7 @@ AnyOperator = Literal["init", "import", "continue", Operator, "skip", "roll_back
 IN_WORDS: dict[str, str] = {
     "init": "new weights",
     "import": "imported",
-    "continue": "trained on",
+    "continue": "trained further",
     "mask": "grown by masks",
     "clone": "grown by clones",
     "zero": "grown behind zeros",

@@ -110,7 +110,8 @@ def _lede(models: Mapping[str, Json]) -> list[str]:
     if len(best) < 2:
         return []
     name = min(best, key=lambda key: best[key])
-    return [f"{name} needs the fewest bits for a byte of text, {decimal(best[name])} on average."]
+    what = "replies" if models[name].get("conversations") else "text"
+    return [f"{name} needs the fewest bits for a byte of {what}, {decimal(best[name])} on average."]
 
 
 def _position_chart(models: Mapping[str, Json]) -> Chart | None:

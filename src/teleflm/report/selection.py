@@ -63,7 +63,7 @@ def write_selection_page(path: Path, facts: Mapping[str, Any], shown: Shown) -> 
         path,
         "selection.html",
         title=f"Selection of {Path(facts['out']).name}",
-        folder=path.parent,
+        folder=path.parent.resolve().name,
         lede=[
             f"{whole(facts['kept'])} of {whole(facts['records'])} records were kept, "
             f"{percent(facts['kept'] / facts['records'], 1)}, out of {len(clusters)} clusters."
@@ -101,14 +101,9 @@ def _bars(clusters: list[Mapping[str, int]]) -> Chart:
     some = clusters[:_MOST_BARS]
 
     def draw(axes: Any) -> None:
-        from matplotlib.ticker import LogLocator, NullLocator
-
         at = range(1, len(some) + 1)
         axes.bar(at, [cluster["records"] for cluster in some], color=RULE, label="records")
         axes.bar(at, [cluster["kept"] for cluster in some], color=STAGE_COLOURS[0], label="kept")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("clusters, the largest first")
         axes.figure.legend(loc="outside upper left", frameon=False, ncols=2)

@@ -9,6 +9,7 @@ from teleflm.data.loader import BLOCK
 from teleflm.data.packed import Packed
 from teleflm.data.store import CHAT, STORE_FILE, TokenStore
 from teleflm.errors import ConfigError
+from teleflm.files import read_jsonl
 from teleflm.training.run import Run
 from teleflm.training.start import resolve_config
 
@@ -70,6 +71,18 @@ def tell_conversations(run: Run) -> None:
                 f"{domain.name}: none of {len(held_out):,} held-out conversations has a reply that "
                 "ends within a row, so nothing of them is evaluated"
             )
+
+
+def answers_told(run_dir: Path) -> str | None:
+    """How many held-out conversations a tuned run answers word for word; None where it was not
+    asked."""
+    evaluations = read_jsonl(run_dir / "evaluation.jsonl")
+    if not evaluations or "exact_match" not in evaluations[-1]:
+        return None
+    exact, number = evaluations[-1]["exact_match"], evaluations[-1]["answers"]
+    return (
+        f"answers {exact:.0%} of {number:,} held-out conversations word for word; see report.html"
+    )
 
 
 def _tell(line: str) -> None:

@@ -84,7 +84,7 @@ def test_domains_packed_files_and_folders(
     assert domains == ["more", "maths"]
     told = capsys.readouterr().err
     assert "not read: 1 .txt (notes.txt)" in told
-    assert '1 times a field "name" of a message was left out' in told and '"tools"' in told
+    assert 'the field "name" of a message is no text of a message' in told and '"tools"' in told
     assert '"id"' not in told
     one = Reading(domain="all")
     assert {record.domain for record in read_conversations([plain], reading=one)} == {"all"}

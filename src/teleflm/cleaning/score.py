@@ -9,6 +9,7 @@ import hashlib
 import heapq
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -23,7 +24,7 @@ from teleflm.cleaning.prose_rules import is_chinese
 from teleflm.errors import DataError, MissingExtraError
 from teleflm.files import naming_full_disk
 
-FORMAT = 1
+FORMAT = 2
 _FEATURES = 1 << 18
 _INVERSE_PENALTY = 30.0  # chosen on sources that training did not see (docs/log.md)
 _PIECES, _PIECE = 4, 300  # how many of a long text, and characters in each
@@ -31,6 +32,10 @@ MOST_DOCUMENTS = 5000
 """Taken of a source, those whose hashes are the smallest."""
 _SHORTEST = 20  # characters of an example
 _HEADER = "teleflm_score"
+_LETTER = re.compile(r"[A-Za-z0-9]")
+# The word that a cut text begins and ends with; what is longer than 30 letters is none.
+_FIRST = re.compile(r"^[A-Za-z0-9]{1,30}(?![A-Za-z0-9])")
+_LAST = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{1,30}$")
 # What a file was made with; another program's would give other scores for the same weights.
 _MADE_WITH = {"format": FORMAT, "features": _FEATURES, "pieces": [_PIECES, _PIECE], "forms": 1}
 
@@ -133,12 +138,13 @@ def train(
 
 
 def _part(text: str) -> str:
-    """What is looked at of a text: all, or pieces evenly apart."""
+    """What is looked at of a text: all, or pieces evenly apart. No line ends stand between them:
+    they would tell a long text from a short one."""
     if len(text) <= _PIECES * _PIECE:
         return text
     apart = (len(text) - _PIECE) / (_PIECES - 1)
     starts = [int(i * apart) for i in range(_PIECES)]
-    return "\n".join(text[start : start + _PIECE] for start in starts)
+    return " ".join(_at_words(text, start, start + _PIECE) for start in starts)
 
 
 class _Hashed:
@@ -208,7 +214,18 @@ def _cut_alike(examples: list[Example]) -> list[Example]:
         others = lengths[example.script, not example.good]
         length = min(len(example.text), others[(example.bits >> 64) % len(others)])
         start = (example.bits >> 128) % (len(example.text) - length + 1)
-        cut.append(example._replace(text=example.text[start : start + length]))
+        cut.append(example._replace(text=_at_words(example.text, start, start + length)))
+    return cut
+
+
+def _at_words(text: str, start: int, end: int) -> str:
+    """What of `text` lies from `start` to `end`, without the parts of words at its ends: by them it
+    would be known that it was cut, and so how long it had been."""
+    cut = text[start:end]
+    if start and _LETTER.match(text[start - 1]):
+        cut = _FIRST.sub("", cut)
+    if end < len(text) and _LETTER.match(text[end]):
+        cut = _LAST.sub("", cut)
     return cut
 
 

@@ -107,10 +107,12 @@ def test_length_says_nothing(tmp_path: Path) -> None:
     # Good and bad are the same words: the good ones are ten times as long.
     rng = random.Random(4)
     words = " ".join(GOOD["topics"]).split()
-    long = [" ".join(rng.choices(words, k=200)) for _ in range(300)]
-    short = [" ".join(rng.choices(words, k=20)) for _ in range(300)]
-    figures = train({"long": long}, {"short": short}, tmp_path / "s", 0.3)
-    assert abs(figures.auc - 0.5) < 0.1
+    areas = []
+    for _ in range(4):  # one draw alone is some 0.05 off by chance
+        long = [" ".join(rng.choices(words, k=200)) for _ in range(300)]
+        short = [" ".join(rng.choices(words, k=20)) for _ in range(300)]
+        areas.append(train({"long": long}, {"short": short}, tmp_path / "s", 0.3).auc)
+    assert abs(np.mean(areas) - 0.5) < 0.06
 
 
 @pytest.mark.parametrize(

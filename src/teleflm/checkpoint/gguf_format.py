@@ -24,7 +24,6 @@ from teleflm.config.formats import ExportDtype
 from teleflm.config.gguf import Architecture, architecture_of, shape_keys
 from teleflm.config.model import ModelConfig
 from teleflm.config.rope import Llama3Rope
-from teleflm.data.chat_template import find_template
 from teleflm.data.gguf_tokenizer import normalisation, tokenizer_keys
 from teleflm.errors import CheckpointError, MissingExtraError
 from teleflm.growth.state import LazyState
@@ -218,7 +217,7 @@ def _packed(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 def _command(source: Opened) -> str:
     """What runs it: a talk where it has a chat template, else a text."""
-    if source.tokenizer is not None and find_template(source.tokenizer) is not None:
+    if source.chat_template is not None:
         return f"llama-cli -m {FILE}"
     return f"llama-completion -m {FILE} -no-cnv -p 'In the beginning' -n 40"
 

@@ -151,7 +151,7 @@ def _bytes(model: ModelConfig, name: str, dtype: torch.dtype) -> int:
 
 def _snippet(source: Opened, has_code: bool) -> Iterator[str]:
     trust = ", trust_remote_code=True" if has_code else ""
-    if source.tokenizer is None or not has_tokenizer(source.tokenizer):
+    if not has_tokenizer(source.tokenizer):
         yield "from transformers import AutoModelForCausalLM"
         yield ""
         yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
@@ -160,7 +160,7 @@ def _snippet(source: Opened, has_code: bool) -> Iterator[str]:
     yield ""
     yield f'tokenizer = AutoTokenizer.from_pretrained("PATH"{trust})'
     yield f'model = AutoModelForCausalLM.from_pretrained("PATH"{trust})'
-    if find_template(source.tokenizer) is None:
+    if source.chat_template is None:
         yield 'inputs = tokenizer("In the beginning", return_tensors="pt")'
         yield "output = model.generate(**inputs, max_new_tokens=50)"
         yield "print(tokenizer.decode(output[0]))"

@@ -13,6 +13,7 @@ from teleflm.checkpoint.save import TOKENIZER
 from teleflm.config.model import ModelConfig
 from teleflm.config.resolve import preset_names, resolve_model
 from teleflm.config.run import RunConfig
+from teleflm.data.chat_template import find_template
 from teleflm.data.tokenizer import check_tokenizer
 from teleflm.growth.fold import folded
 from teleflm.growth.state import LazyState
@@ -43,6 +44,11 @@ class Opened:
     def ordinary(self) -> LazyState:
         """The ordinary model that it is: inside a ramp its masks are folded, in float64."""
         return folded(self.state)
+
+    @property
+    def chat_template(self) -> str | None:
+        """By which it is talked to, None where it has none."""
+        return None if self.tokenizer is None else find_template(self.tokenizer)
 
     def network(self) -> TeleFLM:
         """The ordinary model in float32, read tensor by tensor."""

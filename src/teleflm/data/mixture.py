@@ -44,6 +44,11 @@ class Domain:
         """Whether its documents are conversations."""
         return self.counted is not None
 
+    @property
+    def is_tuned_on(self) -> bool:
+        """Whether they are conversations, and not only evaluated."""
+        return self.is_chat and self.weight > 0
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -56,7 +61,7 @@ class Mixture:
     @property
     def trains_on_chats(self) -> bool:
         """Whether some of what it trains on are conversations."""
-        return any(domain.is_chat and domain.weight for domain in self.domains)
+        return any(domain.is_tuned_on for domain in self.domains)
 
 
 class ReadEpochs(Protocol):

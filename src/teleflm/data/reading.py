@@ -11,7 +11,7 @@ from teleflm.errors import DataError
 def masks_documents(domains: Iterable[Domain], asked: bool) -> bool:
     """Whether documents do not see each other: as is asked, and always where conversations are
     trained on, whose rows are read beside those of text."""
-    return asked or any(domain.is_chat and domain.weight for domain in domains)
+    return asked or any(domain.is_tuned_on for domain in domains)
 
 
 def training_windows(domain: Domain, sequence_length: int, document_mask: bool) -> Windows:

@@ -130,7 +130,7 @@ def _measured(
     progress: Progress,
 ) -> Measured:
     text = open_text(data, tokenizer, settings.whole, settings.reading)
-    own = None if source.tokenizer is None else find_template(source.tokenizer)
+    own = source.chat_template
     if text.is_chat and own not in (None, find_template(data)) and Ranks().first:
         note(
             f"{data} is written by another chat template than that of {source.name}, so the model "

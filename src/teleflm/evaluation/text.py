@@ -123,14 +123,17 @@ class _FileText:
 
 
 @dataclass(frozen=True)
-class _StoreText:
+class _Stored:
     store: TokenStore
     whole: bool
-    is_chat = False
 
     @property
     def tokenizer(self) -> Tokenizer:
         return self.store.tokenizer
+
+
+class _StoreText(_Stored):
+    is_chat = False
 
     @property
     def bytes(self) -> int:
@@ -164,15 +167,8 @@ class _StoreText:
             yield name, held_out, even if known is None else known
 
 
-@dataclass(frozen=True)
-class _StoreChats:
-    store: TokenStore
-    whole: bool
+class _StoreChats(_Stored):
     is_chat = True
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self.store.tokenizer
 
     @property
     def bytes(self) -> int:

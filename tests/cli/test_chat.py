@@ -74,6 +74,24 @@ def test_answers_follow_the_template_and_what_was_said(folder: Path, talk: Talk)
     assert outcome.err.count("cut off by --max-new-tokens") == 2 + second_is_cut
 
 
+def test_the_lines_of_the_model_card_talk_with_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    lines = card.partition("```python\n")[2].partition("```")[0].replace("PATH", str(folder))
+    exec(lines.replace("Who are you?", "A ship"), {})
+    # All that it knows by heart, and none of what was asked.
+    assert capsys.readouterr().out.startswith(" It sailed past the harbour.")
+
+
+def test_a_gguf_card_names_the_program_that_chats(
+    folder: Path, tmp_path: Path, teleflm: Command
+) -> None:
+    assert teleflm("export", folder, tmp_path / "gguf", "--format", "gguf").code == 0
+    card = (tmp_path / "gguf" / "README.md").read_text(encoding="utf-8")
+    assert "llama-cli -m model.gguf" in card and "-no-cnv" not in card
+
+
 def test_a_system_message_comes_first(folder: Path, talk: Talk) -> None:
     answer = expected(folder, "<s>system: be brief\n<s>user: A ship\n<s>assistant:")
     options = ("--max-new-tokens", 8, "--system", "be brief")

@@ -273,7 +273,9 @@ def test_eval_has_the_figures_of_the_run(folder: Path, tmp_path: Path, teleflm: 
     assert "nats per token  of replies" in outcome.out
     assert "65 without one were left out" in outcome.out
     outcome = teleflm("eval", run, "--sequence-length", 17)
-    assert "longer than 17 tokens: 13 were cut behind their last reply that fits" in outcome.out
+    assert (
+        "longer than 17 tokens:\n  13 were cut behind their last reply that fits\n" in outcome.out
+    )
 
 
 def test_long_conversations_are_cut_and_told(

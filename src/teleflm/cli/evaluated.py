@@ -38,8 +38,9 @@ def _not_read(facts: Json) -> list[str]:
     if read is None or not read["cut"] + read["left_out"]:
         return []
     return [
-        f"longer than {facts['sequence_length']:,} tokens: {read['cut']:,} were cut behind their "
-        f"last reply that fits, {read['left_out']:,} without one were left out"
+        f"conversations longer than {facts['sequence_length']:,} tokens:",
+        f"  {read['cut']:,} were cut behind their last reply that fits",
+        f"  {read['left_out']:,} without one were left out",
     ]
 
 
